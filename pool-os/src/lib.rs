@@ -1,0 +1,1 @@
+//! Child processes, handle passing and lifelines: the operating-system ground under process-pool's start methods.

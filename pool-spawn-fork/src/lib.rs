@@ -1,0 +1,1 @@
+//! process-pool's ForkServer and Fork start methods (not there yet).

@@ -1,0 +1,1 @@
+//! process-pool's transport over the crate ipc-channel (not there yet).

@@ -1,0 +1,1 @@
+//! OS pipes with claim words: the default transport of process-pool.

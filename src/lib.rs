@@ -1,0 +1,2 @@
+//! process-pool.
+pub use pool_core;
