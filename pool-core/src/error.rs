@@ -1,6 +1,19 @@
 //! What can go wrong: one small enum for each question a caller can act on.
+//!
+//! - [`BuildError`]: why there is no pool.
+//! - [`SubmitError`]: why a call was not accepted.
+//! - [`TaskError`]: why an accepted call has no result. A call that returns `Err(e)` *has* one.
+//! - [`BrokenPool`]: why the pool gave up, and [`StartError`]: why a worker did not come up.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::WorkerId;
+use crate::spawner::SpawnError;
 
 /// How a worker process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,4 +35,297 @@ impl fmt::Display for Exit {
             Self::Unknown(why) => write!(f, "unknown exit ({why})"),
         }
     }
+}
+
+/// Why a pool was not built. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A size that must be at least 1 is 0.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// A name that is not that of a context.
+    #[error(transparent)]
+    Context(#[from] crate::context::ContextError),
+    /// No worker could ever start.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The initializer's argument cannot be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The pool's own thread could not be started.
+    #[error("cannot start the pool's supervisor thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Why a call was not accepted. It was not run and never will be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// `shutdown` was called.
+    #[error("cannot schedule new calls after shutdown")]
+    ShutDown,
+    /// The pool gave up.
+    #[error(transparent)]
+    Broken(#[from] BrokenPool),
+    /// The argument cannot be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The encoded argument is larger than the limit.
+    #[error("the argument of `{task}` takes {size} bytes, more than the limit of {max}")]
+    TooLarge {
+        /// The function.
+        task: String,
+        /// Bytes, encoded.
+        size: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The function is not part of the main program but of a plugin: a worker could not find it.
+    #[error("`{0}` is not part of the main program, so a worker cannot find it: use a named task")]
+    ForeignImage(&'static str),
+    /// A size given to `map` that must be at least 1 is 0.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+}
+
+/// Why an accepted call has no result.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked. The worker lives on.
+    #[error(transparent)]
+    Panicked(Box<Panicked>),
+    /// Its worker ended while it ran.
+    #[error(transparent)]
+    WorkerLost(Box<WorkerLost>),
+    /// Its argument or its result could not be encoded or decoded.
+    #[error(transparent)]
+    Codec(Box<CodecError>),
+    /// Its result is larger than the limit.
+    #[error("the result of `{task}` takes {size} bytes, more than the limit of {max}")]
+    TooLarge {
+        /// The function.
+        task: String,
+        /// Bytes, encoded.
+        size: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The worker does not know the function.
+    #[error("{0}")]
+    UnknownTask(String),
+    /// It was cancelled before it started.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The pool gave up before it was done.
+    #[error(transparent)]
+    Broken(BrokenPool),
+    /// A call that `map` wanted to make was not accepted.
+    #[error(transparent)]
+    Refused(SubmitError),
+    /// `map` took longer than its timeout. The calls not started by then are cancelled.
+    #[error("map took longer than its timeout of {0:?}")]
+    MapTimedOut(Duration),
+    /// The result was taken out of this handle before.
+    #[error("the result was taken before")]
+    Taken,
+}
+
+/// A panic in a task, as the worker saw it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("task `{task}` panicked at {}: {message}", location.as_deref().unwrap_or("an unknown place"))]
+#[non_exhaustive]
+pub struct Panicked {
+    /// The function.
+    pub task: String,
+    /// The worker.
+    pub worker: WorkerId,
+    /// The panic's message.
+    pub message: String,
+    /// `file:line:column`.
+    pub location: Option<String>,
+    /// The worker's backtrace, if backtraces are on (see [`std::backtrace`]).
+    pub backtrace: Option<String>,
+}
+
+/// The end of a worker while it ran a call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("worker {}{} was lost while it ran `{task}`: {exit}{}", worker.0, Pid(*pid), Because(why.as_deref()))]
+#[non_exhaustive]
+pub struct WorkerLost {
+    /// The function of the call that was running. The cause may be older: a thread that an earlier call
+    /// left behind can end an innocent one.
+    pub task: String,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// How it ended.
+    pub exit: Exit,
+    /// What the pool held against it, if the pool ended it.
+    pub why: Option<String>,
+}
+
+struct Pid(Option<u32>);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |pid| write!(f, " (pid {pid})"))
+    }
+}
+
+struct Because<'a>(Option<&'a str>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |why| write!(f, " ({why})"))
+    }
+}
+
+/// What could not be encoded or decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CodecStep {
+    /// The argument, in the parent, before it was sent.
+    EncodeArgument,
+    /// The argument, in the worker.
+    DecodeArgument,
+    /// The result, in the worker.
+    EncodeResult,
+    /// The result, in the parent.
+    DecodeResult,
+}
+
+impl fmt::Display for CodecStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EncodeArgument => "cannot encode the argument",
+            Self::DecodeArgument => "cannot decode, in the worker, the argument",
+            Self::EncodeResult => "cannot encode, in the worker, the result",
+            Self::DecodeResult => "cannot decode the result",
+        })
+    }
+}
+
+/// A value that the codec cannot carry. Only the one call fails.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{step} of type `{type_name}` with {codec}: {message}")]
+#[non_exhaustive]
+pub struct CodecError {
+    /// What was being done.
+    pub step: CodecStep,
+    /// The Rust type.
+    pub type_name: String,
+    /// The codec's name.
+    pub codec: &'static str,
+    /// What it said.
+    pub message: String,
+}
+
+/// Why a worker did not come up.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It could not be started.
+    #[error(transparent)]
+    Spawn(Arc<SpawnError>),
+    /// No link could be opened for it.
+    #[error("cannot open a link to a new worker: {0}")]
+    Link(Arc<io::Error>),
+    /// It ended before it was ready, or before it had run a single call.
+    #[error("the worker ended before it had run a single call ({exit}){}", Because(last_words.as_deref()))]
+    Ended {
+        /// How.
+        exit: Exit,
+        /// What it had to say.
+        last_words: Option<String>,
+    },
+    /// It did not answer in time.
+    #[error(
+        "the worker was not ready within {0:?}: does its `main` call `init()` first, and does its initializer end?"
+    )]
+    TimedOut(Duration),
+    /// It speaks another version of the protocol.
+    #[error("the worker speaks protocol version {theirs}, this program {ours}: build both with the same release")]
+    Version {
+        /// This program's.
+        ours: u16,
+        /// The worker's.
+        theirs: u16,
+    },
+    /// It does not run the same program.
+    #[error(
+        "the worker does not run the same program as its parent (rebuilt or replaced meanwhile?), so functions \
+         cannot be found in it: use `Exec::program` and named tasks"
+    )]
+    OtherImage,
+    /// What it sent is not of this protocol.
+    #[error("the worker did not speak the pool's protocol: {0}")]
+    Garbage(String),
+    /// It could not prove that it is the worker that was started.
+    #[error("the worker showed the wrong token")]
+    Token,
+}
+
+/// A failed initializer, with its own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the initializer `{task}` failed in worker {}{}: {message}", worker.0, Pid(*pid))]
+#[non_exhaustive]
+pub struct InitializerFailed {
+    /// The initializer.
+    pub task: String,
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// The error's text, or the panic's message and place.
+    pub message: String,
+    /// The worker's backtrace of the panic, if backtraces are on.
+    pub backtrace: Option<String>,
+}
+
+/// Why a pool is broken.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BreakReason {
+    /// A worker was lost, and the pool was built to break then.
+    #[error("a worker was terminated abruptly ({exit}){}", Pid(*pid))]
+    WorkerLost {
+        /// The worker.
+        worker: WorkerId,
+        /// Its process id.
+        pid: Option<u32>,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Workers failed one after the other.
+    #[error("{failures} workers in a row came to nothing, the last one thus: {last}")]
+    TooManyFailures {
+        /// How many.
+        failures: u32,
+        /// The last one's end.
+        last: StartError,
+    },
+    /// No worker became ready in time.
+    #[error("no worker became ready within {deadline:?}: {last}")]
+    NoWorkerInTime {
+        /// The start deadline.
+        deadline: Duration,
+        /// The last failure.
+        last: StartError,
+    },
+    /// An initializer failed.
+    #[error(transparent)]
+    Initializer(InitializerFailed),
+}
+
+/// The pool gave up: it takes no more calls, and those it had have failed. CPython's `BrokenProcessPool`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the process pool is broken: {reason}")]
+#[non_exhaustive]
+pub struct BrokenPool {
+    /// Why.
+    #[source]
+    pub reason: Arc<BreakReason>,
 }

@@ -1,9 +1,55 @@
-//! placeholder
+//! The core of `process-pool`: CPython's `ProcessPoolExecutor` over pluggable transports and start methods.
+//!
+//! Use it through the crate `process-pool`, which adds the backends. This crate holds what they have in
+//! common, and makes no call to the operating system itself.
+//!
+//! ```text
+//!  caller's thread                      a link's thread, or a waiting caller        worker process
+//!  submit ─encode─► Machine ─► Send ─► link.send ═════════════════════════════════► recv · claim · call
+//!                              link event ─► Machine ─► settle, Send the next ◄════ reply
+//!  handle.result() ◄─ decode ◄─────────────── settle (wake the waiter)
+//! ```
+//!
+//! Read in this order:
+//! - [`executor`]: the front; [`future`] and [`map`]: what it hands out.
+//! - [`transport`] and [`spawner`]: the two seams, with their laws. This is what a backend implements.
+//! - [`machine`]: the pure state machine.
+//! - `driver`, `slot`, `call`, `supervisor`: who tells the machine what happened and does what it orders.
+//! - [`worker`]: the other side; `wire`: what the two say to each other; `function`: how a function is named.
+
 #![deny(unsafe_code)]
-pub mod error;
+
+pub mod executor;
+pub mod future;
+pub mod map;
+
 pub mod spawner;
 pub mod transport;
+
+pub mod machine;
+
+mod call;
+mod driver;
+mod slot;
+mod supervisor;
+
+pub mod codec;
+pub mod context;
+pub mod error;
+mod function;
+mod wire;
 pub mod worker;
+
+pub use codec::{Bytes, Codec};
+pub use context::{Context, available};
+pub use error::{BrokenPool, BuildError, SubmitError, TaskError};
+pub use executor::{Builder, Executor, Shutdown};
+pub use function::{Function, Initialized};
+pub use future::{ReturnWhen, Settled, TaskHandle, TaskState, Waited, as_completed, wait};
+pub use machine::{OnWorkerLoss, RestartLimit};
+pub use map::Map;
+pub use worker::WorkerMain;
+
 /// The pool's name for a worker, unique in its pool for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u64);

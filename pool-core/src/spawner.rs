@@ -75,6 +75,12 @@ pub enum SpawnError {
          built (tests: `process_pool::auto_init!()` at the top of the file)"
     )]
     InitNotCalled,
+    /// This process is itself a worker that has not yet been through `init()`.
+    #[error(
+        "this process was started as a worker but builds a pool before calling `process_pool::init()`: call it \
+         first in `main`"
+    )]
+    InsideWorker,
     /// This library is not part of the main program but of a plugin, so the program cannot be started
     /// again as a worker.
     #[error(

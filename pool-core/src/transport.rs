@@ -102,23 +102,24 @@ pub struct Payload(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Inline { len: u8, bytes: [u8; INLINE_MAX] },
+    Inline { len: u8, bytes: [u8; Payload::INLINE_MAX] },
     Shared(Arc<Vec<u8>>),
 }
 
-/// With this length a `Payload` is 32 bytes, and most small arguments need no allocation of their own.
-const INLINE_MAX: usize = 30;
-
 impl Payload {
+    /// Up to so many bytes lie inside: a `Payload` is 32 bytes then, and most small arguments need no
+    /// allocation of their own.
+    pub const INLINE_MAX: usize = 30;
+
     /// No bytes.
-    pub const EMPTY: Payload = Payload(Repr::Inline { len: 0, bytes: [0; INLINE_MAX] });
+    pub const EMPTY: Payload = Payload(Repr::Inline { len: 0, bytes: [0; Self::INLINE_MAX] });
 
     /// Copies `bytes` if they are short, else into an allocation of exactly their size.
     pub fn copied(bytes: &[u8]) -> Self {
-        if bytes.len() > INLINE_MAX {
+        if bytes.len() > Self::INLINE_MAX {
             return Self(Repr::Shared(Arc::new(bytes.to_vec())));
         }
-        let mut inline = [0; INLINE_MAX];
+        let mut inline = [0; Self::INLINE_MAX];
         inline[..bytes.len()].copy_from_slice(bytes);
         Self(Repr::Inline { len: bytes.len() as u8, bytes: inline })
     }
@@ -144,7 +145,7 @@ impl Payload {
 
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        if bytes.len() <= INLINE_MAX { Self::copied(&bytes) } else { Self(Repr::Shared(Arc::new(bytes))) }
+        if bytes.len() <= Self::INLINE_MAX { Self::copied(&bytes) } else { Self(Repr::Shared(Arc::new(bytes))) }
     }
 }
 
@@ -283,6 +284,9 @@ pub trait Link: Send + Sync {
 pub trait Transport: fmt::Debug + Send + Sync {
     /// The name under which a worker knows the other half, such as `"pipe"`.
     fn name(&self) -> &str;
+
+    /// The largest frame its links carry, in bytes. Constant.
+    fn frame_max(&self) -> usize;
 
     /// Opens a link and makes the ticket to its other end. Called by the supervisor thread.
     ///

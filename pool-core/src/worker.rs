@@ -1,5 +1,25 @@
-//! placeholder
+//! The worker: how a process becomes one, and its loop.
+//!
+//! A worker runs its calls one at a time, on its main thread, in the order sent. It claims a call before it
+//! looks at the argument, and has sent a reply completely before it claims the next.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::Codec;
+use crate::context::{self, Registry, StartMethod, Way};
+use crate::function::{Invocation, Native, Ran, Tasks};
+use crate::spawner::Arrival;
+use crate::transport::{Channel, Ticket};
+use crate::wire::{
+    self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Welcome, WireFunction,
+};
 
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 
@@ -9,7 +29,279 @@ pub fn init_called() -> bool {
     INIT_CALLED.load(Ordering::Acquire)
 }
 
-/// Notes that it was.
-pub fn note_init() {
-    INIT_CALLED.store(true, Ordering::Release);
+/// The entry of a program that has workers: what it can do, for both of its roles.
+///
+/// [`run`](Self::run) is the first thing in `main`. In the parent it returns at once, and has made the
+/// names of start methods and transports known. In a worker it never returns.
+#[derive(Debug, Default)]
+#[must_use = "an entry does nothing until `run`"]
+pub struct WorkerMain {
+    registry: Registry,
+    tasks: Tasks,
+}
+
+impl WorkerMain {
+    /// An entry that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a start method.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.registry.start_methods.push(method);
+        self
+    }
+
+    /// Adds a transport.
+    pub fn transport(mut self, way: Way) -> Self {
+        self.registry.ways.push(way);
+        self
+    }
+
+    /// Adds a task that a parent calls by name
+    /// ([`Executor::submit_named`](crate::Executor::submit_named)). It may capture what it likes.
+    pub fn task<A, R>(mut self, name: &str, f: impl Fn(A) -> R + Send + Sync + 'static) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        self.tasks.insert(name, f);
+        self
+    }
+
+    /// Becomes a worker, if this process was started as one, and ends with it; else returns.
+    ///
+    /// What stands before this call in `main` runs in each worker too.
+    pub fn run(self) {
+        INIT_CALLED.store(true, Ordering::Release);
+        let Self { registry, tasks } = self;
+        let entries = registry.start_methods.iter().filter_map(|method| method.entry.as_ref());
+        let arrival = entries.filter(|entry| entry.is_worker()).map(|entry| entry.arrive()).next();
+        let registry = context::register(registry);
+        match arrival {
+            None | Some(Arrival::NotAWorker) => {}
+            Some(Arrival::Unusable(why)) => {
+                eprintln!("process-pool worker: {why}");
+                std::process::exit(1);
+            }
+            Some(Arrival::Worker { ticket, last_words }) => match serve(registry, &tasks, ticket) {
+                Ok(()) => std::process::exit(0),
+                Err(why) => {
+                    last_words(&why);
+                    std::process::exit(1);
+                }
+            },
+        }
+    }
+}
+
+/// Connects, introduces itself, and runs calls until told to stop.
+fn serve(registry: &Registry, tasks: &Tasks, ticket: Ticket) -> Result<(), String> {
+    let Envelope { token, transport } = wire::from_bytes(&ticket.bytes)
+        .ok_or("the ticket is not of this library's making, or of another release")?;
+    let mut ways = registry.ways.iter();
+    let way = ways.find(|way| way.connector.name() == ticket.transport).ok_or_else(|| {
+        let known: Vec<_> = registry.ways.iter().map(|way| way.connector.name()).collect();
+        format!("this worker does not know the transport `{}`, only: {}", ticket.transport, known.join(", "))
+    })?;
+    let ticket = Ticket { bytes: transport, ..ticket };
+    let channel = way.connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
+    let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
+    let hello = Hello {
+        token,
+        image,
+        codecs: vec![Codec::Postcard.name().to_owned()],
+        tasks: tasks.names().into_iter().map(str::to_owned).collect(),
+    };
+    let mut worker = Worker { channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false };
+    worker.send(&hello.encode())?;
+    worker.run()
+}
+
+struct Worker<'a> {
+    channel: Box<dyn Channel>,
+    tasks: &'a Tasks,
+    codec: Codec,
+    frame_max: usize,
+    same_image: bool,
+}
+
+/// A buffer that has grown beyond this is given back after the call, so that an idle worker holds no more.
+const KEEP: usize = 1 << 20;
+
+impl Worker<'_> {
+    fn run(&mut self) -> Result<(), String> {
+        let mut frame = Vec::new();
+        if !self.receive(&mut frame)? {
+            return Ok(());
+        }
+        let welcome = match Kind::split(&frame) {
+            Some((Kind::Welcome, rest)) => wire::from_bytes::<Welcome>(rest),
+            _ => None,
+        };
+        let welcome = welcome.ok_or("the parent's welcome is malformed")?;
+        install_hook();
+        self.frame_max = usize::try_from(welcome.frame_max).unwrap_or(usize::MAX);
+        self.same_image = welcome.same_image;
+        if welcome.codec != self.codec.name() {
+            return Err(format!("this worker does not know the codec `{}`", welcome.codec));
+        }
+        if let Some(failure) = welcome.initializer.and_then(|initializer| self.initialize(&initializer)) {
+            self.send(&wire::frame(Kind::InitFailed, &failure))?;
+            return Err("the initializer failed".to_owned());
+        }
+        self.send(&[Kind::Ready as u8])?;
+        let mut reply = Vec::new();
+        while self.receive(&mut frame)? {
+            match Kind::split(&frame) {
+                Some((Kind::Call, rest)) => self.call(rest, &mut reply)?,
+                Some((Kind::Stop, [])) => {
+                    self.send(&[Kind::Bye as u8])?;
+                    return Ok(());
+                }
+                _ => return Err("the parent sent a frame of a kind that it does not send".to_owned()),
+            }
+            if frame.capacity() > KEEP {
+                frame = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, frame: &mut Vec<u8>) -> Result<bool, String> {
+        self.channel.recv(frame).map_err(|error| format!("cannot receive: {error}"))
+    }
+
+    fn send(&mut self, frame: &[u8]) -> Result<(), String> {
+        self.channel.send(frame, &[]).map_err(|error| format!("cannot send: {error}"))
+    }
+
+    fn initialize(&self, initializer: &Initializer) -> Option<Failure> {
+        let function = match &initializer.function {
+            WireFunction::Native { offset, type_hash } => {
+                CallFunction::Native { offset: *offset, type_hash: *type_hash }
+            }
+            WireFunction::Named(name) => CallFunction::Named(name),
+        };
+        self.invoke(&function, &initializer.argument, &mut Vec::new())
+    }
+
+    /// Runs one call and replies. The reply is sent completely when this returns.
+    fn call(&mut self, rest: &[u8], reply: &mut Vec<u8>) -> Result<(), String> {
+        let frame = CallFrame::decode(rest).ok_or("the parent sent a malformed call")?;
+        if !self.channel.claim(frame.seq) {
+            return Ok(());
+        }
+        reply.clear();
+        let mut failure = self.invoke(&frame.function, frame.argument, reply);
+        let size = reply.len() + wire::REPLY_HEAD;
+        if failure.is_none() && size > self.frame_max {
+            failure = Some(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 });
+        }
+        let sent = match failure {
+            None => self.channel.send(&wire::reply_head(frame.seq, Status::Ok), reply),
+            Some(failure) => {
+                self.channel.send(&wire::reply_head(frame.seq, Status::Failed), &wire::to_bytes(&failure))
+            }
+        };
+        if reply.capacity() > KEEP {
+            *reply = Vec::new();
+        }
+        sent.map_err(|error| format!("cannot reply: {error}"))
+    }
+
+    fn invoke(&self, function: &CallFunction<'_>, argument: &[u8], reply: &mut Vec<u8>) -> Option<Failure> {
+        let mut invocation = Invocation { codec: self.codec, argument, reply };
+        let ran = match function {
+            CallFunction::Native { .. } if !self.same_image => {
+                return Some(Failure::UnknownTask(
+                    "this worker runs another program than its parent, so functions cannot be found in it: \
+                     register the function as a named task and use `submit_named`"
+                        .to_owned(),
+                ));
+            }
+            CallFunction::Native { offset, type_hash } => {
+                let Some(native) = Native::resolve(*offset, *type_hash) else {
+                    let what = format!("there is no function at offset {offset:#x} of this worker's program");
+                    return Some(Failure::UnknownTask(what));
+                };
+                catch(|| native.run(&mut invocation))
+            }
+            CallFunction::Named(name) => {
+                let Some(task) = self.tasks.get(name) else {
+                    let known = self.tasks.names().join(", ");
+                    return Some(Failure::UnknownTask(format!(
+                        "this worker does not know the task `{name}`, only: {known}"
+                    )));
+                };
+                catch(|| task(&mut invocation))
+            }
+        };
+        match ran {
+            Ok(ran) => failure(ran),
+            Err(panic) => Some(panic),
+        }
+    }
+}
+
+/// What to report of an invocation that returned.
+pub(crate) fn failure(ran: Ran) -> Option<Failure> {
+    match ran {
+        Ran::Done => None,
+        Ran::Codec(step, type_name, message) => {
+            Some(Failure::Codec { step, type_name: type_name.to_owned(), message })
+        }
+        Ran::Failed(text) => Some(Failure::Failed(text)),
+    }
+}
+
+thread_local! {
+    /// Set while this thread runs user code; the panic hook puts what it knows here instead of printing it.
+    static CAUGHT: RefCell<Option<Caught>> = const { RefCell::new(None) };
+}
+
+#[derive(Default)]
+struct Caught {
+    location: Option<String>,
+    backtrace: Option<String>,
+}
+
+/// Runs user code, and turns a panic into its report.
+pub(crate) fn catch(f: impl FnOnce() -> Ran) -> Result<Ran, Failure> {
+    let outer = CAUGHT.replace(Some(Caught::default()));
+    let ran = catch_unwind(AssertUnwindSafe(f));
+    let caught = CAUGHT.replace(outer).unwrap_or_default();
+    ran.map_err(|payload| {
+        let message = message(payload.as_ref());
+        // A payload may panic when dropped.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+        Failure::Panicked { message, location: caught.location, backtrace: caught.backtrace }
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic whose payload is not text").to_owned()
+}
+
+/// A panic of a call is the parent's to report; other threads' panics are printed as ever.
+fn install_hook() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let ours = CAUGHT.with(|caught| match caught.try_borrow_mut() {
+            Ok(mut caught) => caught.as_mut().map(|caught| note(caught, info)).is_some(),
+            Err(_) => false,
+        });
+        // With `panic = "abort"` nothing but this tells what happened.
+        if !ours || cfg!(panic = "abort") {
+            previous(info);
+        }
+    }));
+}
+
+fn note(caught: &mut Caught, info: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    caught.location = info.location().map(ToString::to_string);
+    caught.backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
 }

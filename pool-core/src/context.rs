@@ -1,0 +1,204 @@
+//! Contexts: which start method and which transport a pool uses, as one argument, by value or by name.
+//!
+//! CPython's `mp_context`. Names are known from `init()`: the entry of a program says what it can do, once,
+//! for parent and worker alike.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use crate::spawner::{Entry, SpawnError, Spawner};
+use crate::transport::{Connector, Transport};
+
+/// A start method that `init()` makes known by name.
+#[derive(Debug)]
+pub struct StartMethod {
+    /// Its name.
+    pub name: &'static str,
+    /// Makes one with its usual settings.
+    pub make: fn() -> Box<dyn Spawner>,
+    /// The worker's side, for those whose workers begin with `main`.
+    pub entry: Option<Box<dyn Entry>>,
+}
+
+/// A transport that `init()` makes known by name.
+#[derive(Debug)]
+pub struct Way {
+    /// Its name.
+    pub name: &'static str,
+    /// Makes one with its usual settings.
+    pub make: fn() -> Box<dyn Transport>,
+    /// The worker's side.
+    pub connector: Box<dyn Connector>,
+}
+
+/// What a program's entry made known.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    pub(crate) start_methods: Vec<StartMethod>,
+    pub(crate) ways: Vec<Way>,
+}
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
+/// Makes the names known; the first call in a process stands.
+pub(crate) fn register(registry: Registry) -> &'static Registry {
+    REGISTRY.get_or_init(|| registry)
+}
+
+/// The start methods there are, with CPython's names for them, and the features that bring them.
+const START_METHODS: &[(&str, &str)] =
+    &[("exec", "exec"), ("spawn", "exec"), ("forkserver", "forkserver"), ("fork", "fork")];
+/// The transports there are.
+const TRANSPORTS: &[&str] = &["pipe", "ipc", "shm"];
+
+/// The default context, on every platform.
+const DEFAULT: (&str, &str) = ("exec", "pipe");
+
+/// A name that no context has, or one that this program lacks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContextError {
+    /// No such name.
+    #[error("unknown {what} `{name}`: known are {known}")]
+    Unknown {
+        /// `"start method"` or `"transport"`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The name is known, but what it names is not part of this program.
+    #[error("the {what} `{name}` is not compiled in: enable the feature `{name}` of process-pool")]
+    NotCompiledIn {
+        /// `"start method"` or `"transport"`.
+        what: &'static str,
+        /// The name, which is the feature's too.
+        name: String,
+    },
+}
+
+enum Choice<T: ?Sized> {
+    Named(String),
+    Value(Box<T>),
+}
+
+impl<T: fmt::Debug + ?Sized> fmt::Debug for Choice<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Value(value) => value.fmt(f),
+        }
+    }
+}
+
+/// A start method and a transport.
+///
+/// By name: `"exec"`, `"spawn"` (CPython's name for it) or `"exec+pipe"`, with [`parse`](str::parse). By
+/// value: [`Context::new`]. The default is exec and pipe on every platform.
+pub struct Context {
+    start_method: Choice<dyn Spawner>,
+    transport: Choice<dyn Transport>,
+}
+
+impl Context {
+    /// A context of this start method and this transport, which may be your own.
+    pub fn new(start_method: impl Spawner + 'static, transport: impl Transport + 'static) -> Self {
+        Self { start_method: Choice::Value(Box::new(start_method)), transport: Choice::Value(Box::new(transport)) }
+    }
+
+    /// The same, with another start method.
+    #[must_use]
+    pub fn start_method(self, start_method: impl Spawner + 'static) -> Self {
+        Self { start_method: Choice::Value(Box::new(start_method)), ..self }
+    }
+
+    /// The same, with another transport.
+    #[must_use]
+    pub fn transport(self, transport: impl Transport + 'static) -> Self {
+        Self { transport: Choice::Value(Box::new(transport)), ..self }
+    }
+
+    /// Finds what the names mean.
+    pub(crate) fn resolve(self) -> Result<Backends, ResolveError> {
+        let spawner = match self.start_method {
+            Choice::Value(spawner) => spawner,
+            Choice::Named(name) => {
+                let known = REGISTRY.get().ok_or(ResolveError::Spawn(SpawnError::InitNotCalled))?;
+                let found = known.start_methods.iter().find(|method| method.name == name);
+                (found.ok_or_else(|| missing("start method", &name))?.make)()
+            }
+        };
+        let transport = match self.transport {
+            Choice::Value(transport) => transport,
+            Choice::Named(name) => {
+                let known = REGISTRY.get().ok_or(ResolveError::Spawn(SpawnError::InitNotCalled))?;
+                let found = known.ways.iter().find(|way| way.name == name);
+                (found.ok_or_else(|| missing("transport", &name))?.make)()
+            }
+        };
+        Ok((spawner, transport))
+    }
+}
+
+/// What a context stands for.
+pub(crate) type Backends = (Box<dyn Spawner>, Box<dyn Transport>);
+
+/// Why a context did not come to anything.
+#[derive(Debug)]
+pub(crate) enum ResolveError {
+    Spawn(SpawnError),
+    Context(ContextError),
+}
+
+fn missing(what: &'static str, name: &str) -> ResolveError {
+    ResolveError::Context(ContextError::NotCompiledIn { what, name: name.to_owned() })
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self { start_method: Choice::Named(DEFAULT.0.to_owned()), transport: Choice::Named(DEFAULT.1.to_owned()) }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}+{:?}", self.start_method, self.transport)
+    }
+}
+
+impl FromStr for Context {
+    type Err = ContextError;
+
+    fn from_str(text: &str) -> Result<Self, ContextError> {
+        let (method, transport) = text.split_once('+').unwrap_or((text, DEFAULT.1));
+        let registered = REGISTRY.get();
+        let own_method = registered.is_some_and(|known| known.start_methods.iter().any(|own| own.name == method));
+        let method = match START_METHODS.iter().find(|(name, _)| *name == method) {
+            Some((_, canonical)) => (*canonical).to_owned(),
+            None if own_method => method.to_owned(),
+            None => return Err(unknown("start method", method, START_METHODS.iter().map(|(name, _)| *name))),
+        };
+        let own_way = registered.is_some_and(|known| known.ways.iter().any(|own| own.name == transport));
+        if !own_way && !TRANSPORTS.contains(&transport) {
+            return Err(unknown("transport", transport, TRANSPORTS.iter().copied()));
+        }
+        Ok(Self { start_method: Choice::Named(method), transport: Choice::Named(transport.to_owned()) })
+    }
+}
+
+fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> ContextError {
+    ContextError::Unknown { what, name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+}
+
+/// The names of the contexts that this program can use: every start method with every transport that its
+/// `init()` made known. Empty before `init()`.
+pub fn available() -> Vec<String> {
+    let Some(known) = REGISTRY.get() else { return Vec::new() };
+    let pair = |method: &StartMethod| {
+        let name = method.name;
+        known.ways.iter().map(move |way| format!("{name}+{}", way.name))
+    };
+    known.start_methods.iter().flat_map(pair).collect()
+}

@@ -1,0 +1,396 @@
+//! The executor and its builder: CPython's `ProcessPoolExecutor`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::Call;
+use crate::codec::Codec;
+use crate::context::{Context, ContextError, ResolveError};
+use crate::driver::{Pool, Settings};
+use crate::error::{BrokenPool, BuildError, CodecError, CodecStep, SubmitError};
+use crate::function::{self, Function, Initialized, TaskRef};
+use crate::future::{self, TaskHandle};
+use crate::machine::{Config, EXTRA_QUEUED_CALLS, Input, OnWorkerLoss, RestartLimit};
+use crate::map::Map;
+use crate::spawner::{Signal, SpawnError};
+use crate::supervisor::Supervisor;
+use crate::transport::Payload;
+use crate::wire::{self, Initializer, WireFunction};
+
+/// The argument of an initializer, encoded once the codec is known.
+type EncodeArgument = Box<dyn FnOnce(Codec) -> Result<Vec<u8>, CodecError> + Send>;
+
+/// Settings for a pool; [`build`](Self::build) makes it.
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    max_workers: Option<usize>,
+    context: Context,
+    codec: Codec,
+    call_queue_bound: Option<usize>,
+    window_max: usize,
+    max_tasks_per_child: Option<usize>,
+    on_worker_loss: OnWorkerLoss,
+    restart_limit: RestartLimit,
+    start_deadline: Duration,
+    stop_grace: Duration,
+    initializer: Option<(function::Native, EncodeArgument)>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            max_workers: None,
+            context: Context::default(),
+            codec: Codec::default(),
+            call_queue_bound: None,
+            window_max: 64,
+            max_tasks_per_child: None,
+            on_worker_loss: OnWorkerLoss::default(),
+            restart_limit: RestartLimit::default(),
+            start_deadline: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(5),
+            initializer: None,
+        }
+    }
+}
+
+impl Builder {
+    /// The most workers at a time. They are started as calls come for them. Default: as many as this
+    /// process may use at once ([`std::thread::available_parallelism`], which on Linux honours affinity and
+    /// cgroup quota).
+    pub fn max_workers(self, max_workers: usize) -> Self {
+        Self { max_workers: Some(max_workers), ..self }
+    }
+
+    /// The start method and the transport; see [`Context`].
+    pub fn context(self, context: impl Into<Context>) -> Self {
+        Self { context: context.into(), ..self }
+    }
+
+    /// How arguments and results are encoded. Default: postcard.
+    pub fn codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
+    }
+
+    /// Runs `f(argument)` in each worker before its first call. If it panics or returns an error, the pool
+    /// is broken, and the error that its calls get has this one's text.
+    ///
+    /// `f` returns nothing or a `Result<(), E>` with `E: Display`.
+    pub fn initializer<F, A, T>(self, f: F, argument: A) -> Self
+    where
+        F: Function<A, T>,
+        A: Serialize + DeserializeOwned + Send + 'static,
+        T: Initialized + 'static,
+    {
+        let encode: EncodeArgument = Box::new(move |codec| encode(codec, &argument));
+        Self { initializer: Some((function::initializer(f), encode)), ..self }
+    }
+
+    /// After so many calls a worker is replaced by a fresh one. Default: never.
+    pub fn max_tasks_per_child(self, calls: usize) -> Self {
+        Self { max_tasks_per_child: Some(calls), ..self }
+    }
+
+    /// How many calls may wait at busy workers where `cancel` cannot reach them: on transports that cannot
+    /// take a sent call back. Default: `max_workers + 1`, as in CPython. Pipes on Linux can take calls
+    /// back, so there this bound is never used up.
+    pub fn call_queue_bound(self, calls: usize) -> Self {
+        Self { call_queue_bound: Some(calls), ..self }
+    }
+
+    /// What becomes of the pool when a worker is lost. Default: it is replaced, and only the call it was
+    /// running fails.
+    pub fn on_worker_loss(self, on_worker_loss: OnWorkerLoss) -> Self {
+        Self { on_worker_loss, ..self }
+    }
+
+    /// When to give up on workers that come to nothing. Default: 5 in a row, with pauses from 10 ms to 1 s.
+    pub fn restart_limit(self, restart_limit: RestartLimit) -> Self {
+        Self { restart_limit, ..self }
+    }
+
+    /// How long a worker may take from its start until it is ready, its initializer included; and how long
+    /// calls wait while no worker at all can be started. Default: 10 s.
+    pub fn start_deadline(self, start_deadline: Duration) -> Self {
+        Self { start_deadline, ..self }
+    }
+
+    /// How long a worker that was told to stop may take before it is killed. Default: 5 s.
+    pub fn stop_grace(self, stop_grace: Duration) -> Self {
+        Self { stop_grace, ..self }
+    }
+
+    /// Builds the pool. No worker is started before the first call.
+    ///
+    /// # Errors
+    /// If a size is zero, a name unknown, `init()` was not called, or it is plain already that no worker
+    /// could start. Nothing was started then.
+    pub fn build(self) -> Result<Executor, BuildError> {
+        let max_workers = self.max_workers.unwrap_or_else(default_workers);
+        let bound = self.call_queue_bound.unwrap_or(max_workers.saturating_add(EXTRA_QUEUED_CALLS));
+        let sizes = [
+            ("max_workers", max_workers),
+            ("call_queue_bound", bound),
+            ("max_tasks_per_child", self.max_tasks_per_child.unwrap_or(1)),
+            ("restart_limit.failures", self.restart_limit.failures as usize),
+        ];
+        if let Some((name, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(BuildError::Zero(name));
+        }
+        let (spawner, transport) = self.context.resolve().map_err(|error| match error {
+            ResolveError::Spawn(error) => BuildError::Spawn(error),
+            ResolveError::Context(error) => BuildError::Context(error),
+        })?;
+        spawner.check()?;
+        let initializer = match self.initializer {
+            None => None,
+            Some((native, encode)) => {
+                let function = WireFunction::native(native).ok_or(SpawnError::ForeignImage)?;
+                let argument = encode(self.codec)?;
+                Some((TaskRef::Native(native), Initializer { function, argument }))
+            }
+        };
+        let settings = Settings {
+            machine: Config {
+                max_workers,
+                call_queue_bound: bound,
+                window_max: self.window_max,
+                max_tasks_per_child: self.max_tasks_per_child.map(|calls| calls as u64),
+                on_worker_loss: self.on_worker_loss,
+                restart_limit: self.restart_limit,
+                start_deadline: self.start_deadline,
+                stop_grace: self.stop_grace,
+            },
+            codec: self.codec,
+            frame_max: transport.frame_max(),
+            same_image: spawner.caps().same_image,
+            initializer,
+        };
+        let context = format!("{}+{}", spawner.name(), transport.name());
+        let (sender, orders) = crossbeam_channel::unbounded();
+        let pool = Arc::new(Pool::new(settings, sender));
+        let supervisor = Supervisor { pool: Arc::clone(&pool), transport, spawner, orders };
+        supervisor.start().map_err(BuildError::Thread)?;
+        Ok(Executor { pool, context })
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("max_workers", &self.max_workers)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<ContextError> for ResolveError {
+    fn from(error: ContextError) -> Self {
+        Self::Context(error)
+    }
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How to shut a pool down. The default: finish everything that was submitted, and wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Return only when the last worker has ended and everything the pool held is freed.
+    pub wait: bool,
+    /// Cancel every call that has not started.
+    pub cancel_futures: bool,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { wait: true, cancel_futures: false }
+    }
+}
+
+/// A pool of worker processes that run functions of this program.
+///
+/// All methods take `&self` and may be called from any thread, also at the same time, and from
+/// done-callbacks. Share it by reference or in an [`Arc`].
+///
+/// Dropping it finishes what was submitted, and waits for that: as `shutdown(Shutdown::default())`. Call
+/// [`shutdown`](Self::shutdown) or [`kill_workers`](Self::kill_workers) first for another end. A program
+/// that exits without dropping it takes its workers with it.
+#[derive(Debug)]
+pub struct Executor {
+    pool: Arc<Pool>,
+    context: String,
+}
+
+impl Executor {
+    /// A pool with the default settings.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// Settings for a pool.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Has a worker call `f(argument)`, and returns a handle for the result.
+    ///
+    /// `f` is a fn item or a closure that captures nothing; anything else does not compile. For several
+    /// arguments pass a tuple: `submit(|(base, exponent)| u64::pow(base, exponent), (2, 10))`.
+    ///
+    /// The argument is encoded here, in the calling thread. The call never blocks on a busy worker; there
+    /// is no limit to the number of pending calls but memory.
+    ///
+    /// # Errors
+    /// If the pool takes no more calls, or the argument cannot be encoded or is too large. The call was not
+    /// run then and never will be; the pool is as before.
+    pub fn submit<F, A, R>(&self, f: F, argument: A) -> Result<TaskHandle<R>, SubmitError>
+    where
+        F: Function<A, R>,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let native = function::call(f);
+        if native.address().is_none() {
+            return Err(SubmitError::ForeignImage(native.name()));
+        }
+        let payload = encode(self.pool.settings.codec, &argument)?;
+        let call = self.submit_encoded(TaskRef::Native(native), payload.into())?;
+        Ok(TaskHandle::new(call, future::decode::<R>))
+    }
+
+    /// Has a worker call the task that it registered under `name`
+    /// ([`WorkerMain::task`](crate::worker::WorkerMain::task)). For workers that run another program.
+    ///
+    /// The types are not checked but by what the codec finds: they must be those of the registered
+    /// function.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit). A name that the worker does not know fails the call, not the pool.
+    pub fn submit_named<A, R>(&self, name: &str, argument: A) -> Result<TaskHandle<R>, SubmitError>
+    where
+        A: Serialize,
+        R: DeserializeOwned,
+    {
+        if name.len() > wire::NAME_MAX {
+            let (task, size) = (name.to_owned(), name.len());
+            return Err(SubmitError::TooLarge { task, size, max: wire::NAME_MAX });
+        }
+        let payload = encode(self.pool.settings.codec, &argument)?;
+        let call = self.submit_encoded(TaskRef::Named(name.into()), payload.into())?;
+        Ok(TaskHandle::new(call, future::decode::<R>))
+    }
+
+    /// Calls `f` for each input, in the workers, and yields the results in the order of the inputs.
+    ///
+    /// See [`Map`] for what can be set: chunks, bound, timeout, order.
+    pub fn map<F, A, R, I>(&self, f: F, inputs: I) -> Map<'_, F, A, R, I::IntoIter>
+    where
+        F: Function<A, R>,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        Map::new(self, f, inputs.into_iter())
+    }
+
+    /// Takes no more calls, finishes those it has (or cancels what has not started), then lets the workers
+    /// go. May be called again, and by several threads.
+    pub fn shutdown(&self, how: Shutdown) {
+        self.pool.tell(Input::ShutdownCalled { cancel_pending: how.cancel_futures });
+        if how.wait {
+            self.pool.wait_ended();
+        }
+    }
+
+    /// Shuts down without waiting, cancels what has not started, and asks the workers to end (`SIGTERM`; on
+    /// Windows they are killed). What they are running fails. Those that do not end within the stop grace
+    /// are killed.
+    pub fn terminate_workers(&self) {
+        self.pool.tell(Input::ForceCalled(Signal::Terminate));
+    }
+
+    /// As [`terminate_workers`](Self::terminate_workers), with `SIGKILL`.
+    pub fn kill_workers(&self) {
+        self.pool.tell(Input::ForceCalled(Signal::Kill));
+    }
+
+    /// The most workers at a time.
+    pub fn max_workers(&self) -> usize {
+        self.pool.settings.machine.max_workers
+    }
+
+    /// How many workers are starting or live just now.
+    pub fn workers(&self) -> usize {
+        self.pool.workers()
+    }
+
+    /// The process ids of the workers that are there just now, for people and tests.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.pool.pids()
+    }
+
+    /// How many calls are pending or running.
+    pub fn pending(&self) -> usize {
+        self.pool.unsettled()
+    }
+
+    /// Why the pool is broken, if it is.
+    pub fn broken(&self) -> Option<BrokenPool> {
+        self.pool.broken()
+    }
+
+    /// The start method and the transport, such as `"exec+pipe"`.
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// Whether the pool takes calls.
+    pub(crate) fn accepts(&self) -> Result<(), SubmitError> {
+        self.pool.accepts()
+    }
+
+    pub(crate) fn codec(&self) -> Codec {
+        self.pool.settings.codec
+    }
+
+    /// The largest payload of a call, in bytes.
+    pub(crate) fn payload_max(&self) -> usize {
+        self.pool.settings.frame_max.saturating_sub(wire::CALL_HEAD_MAX)
+    }
+
+    pub(crate) fn submit_encoded(&self, task: TaskRef, payload: Payload) -> Result<Arc<Call>, SubmitError> {
+        if payload.len() > self.payload_max() {
+            let (size, max) = (payload.len(), self.payload_max());
+            return Err(SubmitError::TooLarge { task: task.name().to_owned(), size, max });
+        }
+        let call = Arc::new(Call::new(task, self.codec(), payload, Arc::downgrade(&self.pool)));
+        self.pool.submit(&call)?;
+        Ok(call)
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.shutdown(Shutdown::default());
+    }
+}
+
+fn encode<A: Serialize>(codec: Codec, argument: &A) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::new();
+    codec.encode(argument, &mut bytes).map_err(|message| encode_error::<A>(codec, message))?;
+    Ok(bytes)
+}
+
+/// What the codec said of an argument.
+pub(crate) fn encode_error<A>(codec: Codec, message: String) -> CodecError {
+    let type_name = std::any::type_name::<A>().to_owned();
+    CodecError { step: CodecStep::EncodeArgument, type_name, codec: codec.name(), message }
+}

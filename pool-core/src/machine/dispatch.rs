@@ -1,0 +1,261 @@
+//! Who gets which call, who gives one back, and when a worker is started.
+
+use std::time::Duration;
+
+use super::items::Place;
+use super::workers::{STALLED, State, Worker};
+use super::{How, Machine, Output};
+use crate::WorkerId;
+use crate::transport::{Claim, Seq};
+
+impl Machine {
+    /// Does what a new call, or one that came back, makes possible.
+    pub(super) fn dispatch(&mut self, now: Duration) {
+        if !self.phase.works() {
+            return;
+        }
+        while self.items.pending() > 0 {
+            // An idle worker first; then, ahead of time, one that is busy with short calls.
+            let Some(worker) = self.idle.last().copied().or_else(|| self.roomy(now)) else { break };
+            if !self.send_some(worker, now) {
+                break;
+            }
+        }
+        self.order_workers(now);
+    }
+
+    /// Does what a worker that has settled something makes possible.
+    pub(super) fn dispatch_to(&mut self, worker: WorkerId, now: Duration) {
+        if !self.phase.works() {
+            return;
+        }
+        self.rescue(now);
+        let Some(index) = self.index(worker) else { return };
+        // Half a window is left to work on while the other half travels: fewer, larger sends.
+        let worth_it = self.workers[index].sent.len() <= self.workers[index].window / 2;
+        if worth_it && self.items.pending() > 0 {
+            self.send_some(worker, now);
+        }
+        if !self.idle.is_empty() {
+            self.dispatch(now);
+            self.steal();
+        }
+        self.retire(worker, now);
+        self.order_workers(now);
+    }
+
+    pub(super) fn worker_ready(&mut self, id: WorkerId, revocable: Option<usize>, now: Duration) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        if worker.state != State::Starting {
+            return;
+        }
+        worker.state = State::Live;
+        worker.deadline = None;
+        worker.revocable = revocable;
+        worker.progress = now;
+        self.failing_since = None;
+        self.idle.push(id);
+        self.dispatch(now);
+        self.steal();
+    }
+
+    /// A busy worker that may get calls ahead of time: the one with the fewest.
+    fn roomy(&self, now: Duration) -> Option<WorkerId> {
+        // A worker that is starting will want one of the waiting calls: do not tie them all to busy ones.
+        let starting = self.count(State::Starting);
+        if self.items.pending() <= starting {
+            return None;
+        }
+        let can = |worker: &&Worker| {
+            worker.state == State::Live
+                && self.room(worker) > 0
+                && worker.sent.len() <= worker.window / 2
+                && !worker.stalled(now)
+        };
+        self.workers.iter().filter(can).min_by_key(|worker| worker.sent.len()).map(|worker| worker.id)
+    }
+
+    /// How many calls a worker may get: its own limits, and for calls beyond the reach of `cancel` the
+    /// call queue's bound.
+    fn room(&self, worker: &Worker) -> usize {
+        let own = worker.room();
+        if worker.revocable.is_some() {
+            return own;
+        }
+        let queued: usize = self.workers.iter().map(Worker::beyond_reach).sum();
+        assert!(queued <= self.config.call_queue_bound, "invariant: the call queue's bound holds");
+        let first = usize::from(worker.sent.is_empty());
+        // Beside its first, one call more at each busy worker is all that helps.
+        let ahead = (2 - worker.sent.len().min(2)).saturating_sub(first);
+        own.min(first + ahead.min(self.config.call_queue_bound - queued))
+    }
+
+    /// Sends a worker its share of what is pending. False if it may not get any.
+    fn send_some(&mut self, id: WorkerId, now: Duration) -> bool {
+        let Some(index) = self.index(id) else { return false };
+        let share = self.items.pending().div_ceil(self.workers().max(1));
+        let count = self.room(&self.workers[index]).min(share);
+        if self.workers[index].state != State::Live || count == 0 {
+            return false;
+        }
+        for _ in 0..count {
+            let Some(call) = self.items.pop() else { break };
+            let seq = self.workers[index].push(call, now);
+            let item = self.items.get_mut(call).expect("invariant: a popped call is unsettled");
+            item.place = Place::Sent(id, seq);
+            self.out.push_back(Output::Send(id, seq, call));
+        }
+        self.idle.retain(|idle| *idle != id);
+        true
+    }
+
+    /// An idle worker and nothing pending: half of what waits at the fullest worker may move.
+    fn steal(&mut self) {
+        if self.idle.is_empty() || self.items.pending() > 0 {
+            return;
+        }
+        let waiting =
+            |worker: &Worker| worker.sent.iter().skip(1).filter(|sent| !sent.asked && !sent.started).count();
+        let fullest = self
+            .workers
+            .iter()
+            .enumerate()
+            .filter(|(_, worker)| worker.revocable.is_some() && worker.state == State::Live)
+            .map(|(index, worker)| (waiting(worker), index))
+            .max_by_key(|(count, _)| *count);
+        let Some((count, index)) = fullest else { return };
+        if count > 0 {
+            self.ask_back(index, count.div_ceil(2));
+        }
+    }
+
+    /// What waits behind a long call is offered to others, oldest first, before newer calls are.
+    fn rescue(&mut self, now: Duration) {
+        if now.saturating_sub(self.last_rescue) < STALLED {
+            return;
+        }
+        self.last_rescue = now;
+        for index in 0..self.workers.len() {
+            let worker = &self.workers[index];
+            if worker.revocable.is_some() && worker.state == State::Live && worker.stalled(now) {
+                let count = worker.sent.iter().filter(|sent| !sent.asked && !sent.started).count();
+                self.ask_back(index, count);
+            }
+        }
+    }
+
+    /// Orders the last `count` calls at a worker to be revoked, the last one first, so that those that
+    /// come back return to the head of the queue in their old order.
+    pub(super) fn ask_back(&mut self, index: usize, count: usize) {
+        let worker = &mut self.workers[index];
+        let id = worker.id;
+        let open = worker.sent.iter_mut().rev().filter(|sent| !sent.asked && !sent.started);
+        for sent in open.take(count) {
+            sent.asked = true;
+            self.out.push_back(Output::Revoke(id, sent.seq));
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: WorkerId, seq: Seq, claim: Claim, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        let worker = &mut self.workers[index];
+        let gone = worker.link_closed && worker.exited;
+        let Some(at) = worker.position(seq) else { return };
+        let call = worker.sent[at].id;
+        worker.sent[at].asked = false;
+        match claim {
+            Claim::Revoked => self.returned(index, seq, gone),
+            // The first may have started; a worker takes the others after it, and there is no after.
+            Claim::Unknown | Claim::Queued if gone && at > 0 => self.returned(index, seq, gone),
+            Claim::Started | Claim::Unknown | Claim::Queued if gone => {
+                worker.sent.remove(at);
+                worker.fruitful = true;
+                (self.failures, self.stumbles) = (0, 0);
+                self.items.remove(call);
+                self.out.push_back(Output::Settle(call, How::Lost(id)));
+            }
+            Claim::Started | Claim::Unknown | Claim::Queued => {
+                worker.sent[at].started = claim == Claim::Started;
+                if let Some(item) = self.items.get_mut(call) {
+                    item.cancelling = false;
+                }
+            }
+        }
+        if gone {
+            self.forget_if_empty(id, now);
+        } else {
+            self.note_idle(id, now);
+        }
+        self.dispatch(now);
+        self.settle_phase(now);
+    }
+
+    /// A call came back from a worker, unstarted.
+    fn returned(&mut self, index: usize, seq: Seq, gone: bool) {
+        let worker = &mut self.workers[index];
+        let id = worker.id;
+        let Some(sent) = worker.take(seq) else { return };
+        if let Some(left) = &mut worker.allowance {
+            *left += 1;
+        }
+        let item = self.items.get_mut(sent.id).expect("invariant: a call at a worker is unsettled");
+        item.resends += u8::from(gone);
+        let how = if item.cancelling || self.cancel_returned {
+            How::Cancelled
+        } else if item.resends > super::RESENDS_MAX {
+            How::Lost(id)
+        } else {
+            return self.items.put_back(sent.id);
+        };
+        self.items.remove(sent.id);
+        self.out.push_back(Output::Settle(sent.id, how));
+    }
+
+    /// A worker whose last call was taken back is idle, without having settled anything.
+    fn note_idle(&mut self, id: WorkerId, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        let worker = &self.workers[index];
+        if worker.sent.is_empty() && worker.state == State::Live && !self.idle.contains(&id) {
+            self.idle.push(id);
+            self.retire(id, now);
+        }
+    }
+
+    /// A worker that has run its `max_tasks_per_child` leaves.
+    fn retire(&mut self, id: WorkerId, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        let worker = &self.workers[index];
+        if worker.allowance == Some(0) && worker.sent.is_empty() && worker.state == State::Live {
+            self.stop(index, now);
+        }
+    }
+
+    /// Starts workers while there are calls for them. A worker that is starting counts, or each call
+    /// submitted meanwhile would start another.
+    pub(super) fn order_workers(&mut self, now: Duration) {
+        if !self.wants_worker() {
+            return;
+        }
+        if now < self.spawn_after {
+            self.out.push_back(Output::Alarm);
+            return;
+        }
+        while self.wants_worker() {
+            let id = WorkerId(self.next_worker);
+            self.next_worker += 1;
+            let deadline = now + self.config.start_deadline;
+            self.workers.push(Worker::new(id, now, deadline, self.config.max_tasks_per_child));
+            self.failing_since = self.failing_since.or((self.count(State::Live) == 0).then_some(now));
+            self.out.push_back(Output::Spawn(id));
+        }
+    }
+
+    pub(super) fn wants_worker(&self) -> bool {
+        // What a stalled worker holds is wanted elsewhere too, so every unsettled call counts.
+        self.phase.works() && self.workers() < self.config.max_workers.min(self.items.unsettled())
+    }
+
+    pub(super) fn count(&self, state: State) -> usize {
+        self.workers.iter().filter(|worker| worker.state == state).count()
+    }
+}

@@ -1,0 +1,269 @@
+//! How workers end, what becomes of their calls, and when the pool gives up.
+//!
+//! A worker is *gone* when its link has delivered its last event and its process has ended; the first of
+//! the two makes it suspect and brings about the other. Only then is it certain which of its calls were
+//! answered, and only then are the others looked at: one that it had started is lost with it, the rest go
+//! back to the queue.
+
+use std::time::Duration;
+
+use super::workers::State;
+use super::{BreakCause, GONE_WITHIN, How, Machine, OnWorkerLoss, Output, Phase};
+use crate::WorkerId;
+use crate::spawner::Signal;
+
+impl Machine {
+    /// The worker announced its end, or the pool knows of it.
+    pub(super) fn expect_end(&mut self, id: WorkerId) {
+        if let Some(worker) = self.worker_mut(id) {
+            worker.expected = true;
+        }
+    }
+
+    /// Tells a worker with nothing to do to leave.
+    pub(super) fn stop(&mut self, index: usize, now: Duration) {
+        let grace = self.config.stop_grace;
+        let worker = &mut self.workers[index];
+        worker.state = State::Leaving;
+        worker.expected = true;
+        worker.deadline = Some(now + grace);
+        let id = worker.id;
+        self.idle.retain(|idle| *idle != id);
+        self.out.extend([Output::Stop(id), Output::Alarm]);
+    }
+
+    pub(super) fn unusable(&mut self, id: WorkerId, now: Duration) {
+        self.suspect(id, now);
+        self.out.extend([Output::Signal(id, Signal::Kill), Output::CloseLink(id)]);
+    }
+
+    pub(super) fn link_closed(&mut self, id: WorkerId, now: Duration) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        worker.link_closed = true;
+        let (announced, exited) = (worker.state == State::Leaving, worker.exited);
+        if !announced {
+            self.suspect(id, now);
+        }
+        // A leaving worker ends by itself; its grace is counted already.
+        if !announced && !exited {
+            self.out.push_back(Output::Signal(id, Signal::Kill));
+        }
+        self.gone(id, now);
+    }
+
+    pub(super) fn exited(&mut self, id: WorkerId, now: Duration) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        worker.exited = true;
+        let closed = worker.link_closed;
+        self.suspect(id, now);
+        if !closed {
+            self.out.push_back(Output::CloseLink(id));
+        }
+        self.gone(id, now);
+    }
+
+    /// Nothing more is sent to this worker, and the rest of its end is awaited, not for ever.
+    fn suspect(&mut self, id: WorkerId, now: Duration) {
+        let Some(worker) = self.worker_mut(id) else { return };
+        if worker.state == State::Suspect {
+            return;
+        }
+        worker.state = State::Suspect;
+        worker.deadline = Some(now + GONE_WITHIN);
+        self.idle.retain(|idle| *idle != id);
+        self.out.push_back(Output::Alarm);
+    }
+
+    /// If link and process are both at their end, looks into what the worker held.
+    fn gone(&mut self, id: WorkerId, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        let worker = &mut self.workers[index];
+        if !(worker.link_closed && worker.exited) {
+            return;
+        }
+        worker.deadline = None;
+        let unannounced = !worker.expected;
+        for sent in &mut worker.sent {
+            // What is known to have started needs no question, but its answer comes in sequence.
+            (sent.asked, sent.started) = (false, false);
+        }
+        if unannounced && self.config.on_worker_loss == OnWorkerLoss::Break && self.phase.works() {
+            self.give_up(BreakCause::WorkerLost(id), now);
+        } else {
+            self.ask_back(index, usize::MAX);
+        }
+        self.forget_if_empty(id, now);
+    }
+
+    /// The last trace of a worker.
+    pub(super) fn forget_if_empty(&mut self, id: WorkerId, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        if !self.workers[index].sent.is_empty() {
+            return;
+        }
+        let worker = self.workers.remove(index);
+        self.idle.retain(|idle| *idle != id);
+        self.out.push_back(Output::Forget(id));
+        if !worker.fruitful && !worker.expected {
+            self.failed(id, now);
+        }
+        self.order_workers(now);
+        self.settle_phase(now);
+    }
+
+    pub(super) fn spawn_failed(&mut self, id: WorkerId, transient: bool, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        self.workers.remove(index);
+        self.out.push_back(Output::Forget(id));
+        if transient {
+            // Others may free what ran out; until then the pool goes on with fewer workers, or, having
+            // none, tries again until the start deadline.
+            self.last_failed = Some(id);
+            self.back_off(now);
+        } else {
+            self.failed(id, now);
+        }
+        self.order_workers(now);
+        self.settle_phase(now);
+    }
+
+    /// A worker came to nothing.
+    fn failed(&mut self, id: WorkerId, now: Duration) {
+        self.failures += 1;
+        self.last_failed = Some(id);
+        self.back_off(now);
+        if self.failures >= self.config.restart_limit.failures && self.phase.works() {
+            self.give_up(BreakCause::TooManyFailures(id), now);
+        }
+    }
+
+    fn back_off(&mut self, now: Duration) {
+        let limit = self.config.restart_limit;
+        let doubled = limit.backoff_min.saturating_mul(1 << self.stumbles.min(20));
+        self.stumbles += 1;
+        self.spawn_after = now + doubled.min(limit.backoff_max);
+        self.out.push_back(Output::Alarm);
+    }
+
+    /// When a pool that wants workers and gets none gives up.
+    pub(super) fn episode_end(&self) -> Option<Duration> {
+        if !self.phase.works() || self.items.unsettled() == 0 || self.count(State::Live) > 0 {
+            return None;
+        }
+        self.failing_since.map(|since| since + self.config.start_deadline)
+    }
+
+    /// Breaks the pool: every call is settled now, every worker is killed.
+    pub(super) fn give_up(&mut self, cause: BreakCause, now: Duration) {
+        self.phase = Phase::Broken;
+        self.out.push_back(Output::Break(cause));
+        for id in self.items.all() {
+            self.items.remove(id);
+            self.out.push_back(Output::Settle(id, How::Broken));
+        }
+        for worker in &mut self.workers {
+            worker.sent.clear();
+        }
+        self.end_all(Signal::Kill, now);
+        self.settle_phase(now);
+    }
+
+    /// `terminate_workers`, `kill_workers`: what has not started is cancelled, what has goes down with its
+    /// worker.
+    pub(super) fn force(&mut self, signal: Signal, now: Duration) {
+        self.phase = Phase::Stopping;
+        self.cancel_unstarted();
+        self.end_all(signal, now);
+        self.settle_phase(now);
+    }
+
+    fn end_all(&mut self, signal: Signal, now: Duration) {
+        let grace = if signal == Signal::Kill { GONE_WITHIN } else { self.config.stop_grace };
+        self.idle.clear();
+        for index in 0..self.workers.len() {
+            let worker = &mut self.workers[index];
+            worker.expected = true;
+            if worker.exited {
+                continue;
+            }
+            worker.deadline = Some(worker.deadline.map_or(now + grace, |known| known.min(now + grace)));
+            // A worker with calls still ends by its link and its exit, which tell what becomes of them.
+            if worker.state != State::Suspect {
+                worker.state = State::Leaving;
+            }
+            self.out.push_back(Output::Signal(worker.id, signal));
+        }
+        self.out.push_back(Output::Alarm);
+    }
+
+    /// Cancels the queue, and asks back what waits at workers.
+    pub(super) fn cancel_unstarted(&mut self) {
+        self.cancel_returned = true;
+        for id in self.items.queued() {
+            self.items.remove(id);
+            self.out.push_back(Output::Settle(id, How::Cancelled));
+        }
+        for index in 0..self.workers.len() {
+            if self.workers[index].revocable.is_some() {
+                self.ask_back(index, usize::MAX);
+            }
+        }
+    }
+
+    /// Moves on to the next phase when nothing holds the pool in this one.
+    pub(super) fn settle_phase(&mut self, now: Duration) {
+        if self.phase == Phase::Draining && self.items.unsettled() == 0 {
+            self.phase = Phase::Stopping;
+            for index in 0..self.workers.len() {
+                match self.workers[index].state {
+                    State::Live => self.stop(index, now),
+                    State::Starting => {
+                        let id = self.workers[index].id;
+                        self.workers[index].expected = true;
+                        self.suspect(id, now);
+                        self.out.push_back(Output::Signal(id, Signal::Kill));
+                    }
+                    State::Leaving | State::Suspect => {}
+                }
+            }
+        }
+        if matches!(self.phase, Phase::Stopping | Phase::Broken) && self.workers.is_empty() {
+            assert!(self.items.unsettled() == 0, "invariant: without workers every call is settled");
+            self.phase = Phase::Closed;
+            self.out.push_back(Output::Close);
+        }
+    }
+
+    pub(super) fn time_passed(&mut self, now: Duration) {
+        let due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now);
+        let late: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|worker| due(worker.deadline))
+            .map(|worker| (worker.id, worker.state))
+            .collect();
+        for (id, state) in late {
+            match state {
+                State::Starting => {
+                    self.out.push_back(Output::StartTimedOut(id));
+                    self.unusable(id, now);
+                }
+                State::Leaving => {
+                    self.suspect(id, now);
+                    self.out.push_back(Output::Signal(id, Signal::Kill));
+                }
+                // Killed long ago, and nothing was heard: a process that the kernel cannot end, or a
+                // backend that broke its word. Nobody waits for it any longer.
+                State::Suspect => {
+                    self.link_closed(id, now);
+                    self.exited(id, now);
+                }
+                State::Live => {}
+            }
+        }
+        if due(self.episode_end()) {
+            self.give_up(BreakCause::NoWorkerInTime(self.last_failed), now);
+        }
+        self.order_workers(now);
+    }
+}

@@ -1,0 +1,392 @@
+//! The pool's state machine: facts in, orders out.
+//!
+//! Knows nothing of threads, clocks, descriptors, payloads or backends: it handles ids, and is told the
+//! time. Its driver is [`driver`](crate::driver). The one rule for whoever holds it: after every call of a
+//! method that takes `now`, [`poll`](Machine::poll) until it returns `None`, and carry the orders out in
+//! that sequence.
+//!
+//! Facts about one worker come in the order in which they happened; facts about different workers, and
+//! answers to orders, in any. A fact that comes too late to matter is ignored, never an error.
+//!
+//! - [`items`]: the pending items and their queue.
+//! - [`workers`]: the worker table.
+//! - [`dispatch`]: who gets which call, who gives one back, when a worker is started.
+//! - [`ends`]: how workers end, what becomes of their calls, and when to give up.
+
+mod dispatch;
+mod ends;
+mod items;
+mod phase;
+#[cfg(test)]
+mod script;
+mod workers;
+#[cfg(test)]
+mod worlds;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use self::items::{Place, WorkId};
+pub use self::phase::Phase;
+
+use self::items::Items;
+use self::workers::{State, Worker};
+use crate::WorkerId;
+use crate::spawner::Signal;
+use crate::transport::{Claim, Seq};
+
+/// One call more than there are workers may wait beyond the reach of `cancel`, so that no worker idles
+/// between two calls. CPython's number and name; more would be more calls that cannot be cancelled.
+pub const EXTRA_QUEUED_CALLS: usize = 1;
+
+/// A call that was sent again this often after its worker died without starting it is lost at the next
+/// death: it may be what kills them.
+const RESENDS_MAX: u8 = 2;
+
+/// A suspect worker's exit and its link's end are waited for this long, then taken for granted.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What becomes of the pool when a worker is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnWorkerLoss {
+    /// Only the call it was running fails; another worker takes its place.
+    #[default]
+    Replace,
+    /// As in CPython: every unsettled call fails and the pool is broken.
+    Break,
+}
+
+/// How often, and how fast, workers that come to nothing are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartLimit {
+    /// This many workers in a row that ended without having settled a single call break the pool.
+    pub failures: u32,
+    /// The pause before the next start after the first such failure; it doubles with each further one.
+    pub backoff_min: Duration,
+    /// The longest pause.
+    pub backoff_max: Duration,
+}
+
+impl Default for RestartLimit {
+    /// 5 in a row; pauses from 10 ms to 1 s.
+    fn default() -> Self {
+        Self { failures: 5, backoff_min: Duration::from_millis(10), backoff_max: Duration::from_secs(1) }
+    }
+}
+
+/// What the machine is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The most workers at a time; at least 1.
+    pub max_workers: usize,
+    /// The most calls that are sent, unstarted and not revocable.
+    pub call_queue_bound: usize,
+    /// The most calls at one worker of a revocable link.
+    pub window_max: usize,
+    /// Calls after which a worker is replaced.
+    pub max_tasks_per_child: Option<u64>,
+    /// What a lost worker means.
+    pub on_worker_loss: OnWorkerLoss,
+    /// When to give up.
+    pub restart_limit: RestartLimit,
+    /// How long a worker may take to become ready, and the pool to have one that is.
+    pub start_deadline: Duration,
+    /// How long a worker that was told to stop may take before it is killed.
+    pub stop_grace: Duration,
+}
+
+/// A fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The worker takes calls; so many of them can be revoked, if the link can do that.
+    WorkerReady(WorkerId, Option<usize>),
+    /// The worker was not started. `transient`: the attempt may succeed later.
+    SpawnFailed {
+        /// Which.
+        worker: WorkerId,
+        /// Whether something ran out that others may free.
+        transient: bool,
+    },
+    /// The worker is there, and cannot be used: the handshake failed, or it broke the rules.
+    WorkerUnusable(WorkerId),
+    /// The worker's initializer failed.
+    InitializerFailed(WorkerId),
+    /// The worker said goodbye: what ends next is no loss.
+    WorkerLeft(WorkerId),
+    /// The answer to [`Output::Revoke`].
+    Answered(WorkerId, Seq, Claim),
+    /// Nothing more comes from the worker's link.
+    LinkClosed(WorkerId),
+    /// The worker's process has ended.
+    Exited(WorkerId),
+    /// `shutdown` was called.
+    ShutdownCalled {
+        /// Cancel what has not started.
+        cancel_pending: bool,
+    },
+    /// `terminate_workers` or `kill_workers` was called.
+    ForceCalled(Signal),
+    /// A deadline may have passed.
+    TimePassed,
+}
+
+/// How an unsettled call ends without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Cancelled before it started.
+    Cancelled,
+    /// Lost with this worker, which may have started it.
+    Lost(WorkerId),
+    /// The pool broke.
+    Broken,
+}
+
+/// Why the pool gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakCause {
+    /// A worker was lost, under [`OnWorkerLoss::Break`].
+    WorkerLost(WorkerId),
+    /// This worker was the last of too many in a row that came to nothing.
+    TooManyFailures(WorkerId),
+    /// No worker became ready in time; this is the last that failed, if any did.
+    NoWorkerInTime(Option<WorkerId>),
+    /// This worker's initializer failed.
+    Initializer(WorkerId),
+}
+
+/// An order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Start a worker.
+    Spawn(WorkerId),
+    /// Send a call. Calls of one worker are sent in this sequence.
+    Send(WorkerId, Seq, WorkId),
+    /// Take a call back if it has not started, and answer.
+    Revoke(WorkerId, Seq),
+    /// Settle a call without a result.
+    Settle(WorkId, How),
+    /// Tell a worker that there is nothing more to do.
+    Stop(WorkerId),
+    /// Note that a worker took too long to become ready; it is killed next.
+    StartTimedOut(WorkerId),
+    /// Signal a worker.
+    Signal(WorkerId, Signal),
+    /// Close a worker's link: its process has ended.
+    CloseLink(WorkerId),
+    /// Drop everything that belongs to a worker: it is gone.
+    Forget(WorkerId),
+    /// Note why the pool is broken. Comes before the calls are settled.
+    Break(BreakCause),
+    /// Look at [`Machine::deadline`] again.
+    Alarm,
+    /// The pool is at its end.
+    Close,
+}
+
+/// What asking to cancel a call led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// It is cancelled.
+    Cancelled,
+    /// It is at a worker: revoke it there, and feed the answer back.
+    Revoke(WorkerId, Seq),
+    /// It has started, is settled, or cannot be revoked.
+    TooLate,
+}
+
+/// The pool's state.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    phase: Phase,
+    items: Items,
+    /// Sorted by id: ids count up.
+    workers: Vec<Worker>,
+    next_worker: u64,
+    /// Live workers without calls; the one used last is used next, its caches are warm.
+    idle: Vec<WorkerId>,
+    /// A call that comes back from a worker is cancelled, not queued.
+    cancel_returned: bool,
+    /// Workers in a row that came to nothing.
+    failures: u32,
+    /// The same, and failed attempts to start one, for the length of the next pause.
+    stumbles: u32,
+    /// No worker may be ordered before.
+    spawn_after: Duration,
+    /// Since when workers are being ordered without one being ready.
+    failing_since: Option<Duration>,
+    last_failed: Option<WorkerId>,
+    last_rescue: Duration,
+    out: VecDeque<Output>,
+}
+
+impl Machine {
+    /// A pool without calls and workers.
+    ///
+    /// # Panics
+    /// If `max_workers` or `call_queue_bound` is zero: the builder refuses that.
+    pub fn new(config: Config) -> Self {
+        assert!(config.max_workers > 0 && config.call_queue_bound > 0, "invariant: refused by the builder");
+        Self {
+            config,
+            phase: Phase::Running,
+            items: Items::default(),
+            workers: Vec::new(),
+            next_worker: 0,
+            idle: Vec::new(),
+            cancel_returned: false,
+            failures: 0,
+            stumbles: 0,
+            spawn_after: Duration::ZERO,
+            failing_since: None,
+            last_failed: None,
+            last_rescue: Duration::ZERO,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Where the pool is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The next order.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Accepts a call; `None` if the pool takes no more.
+    pub fn submit(&mut self, now: Duration) -> Option<WorkId> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let id = self.items.insert();
+        self.dispatch(now);
+        Some(id)
+    }
+
+    /// Notes that a worker answered the call it was sent as `seq`, and says which that was. `None`: nobody
+    /// waits for this answer. Call [`refill`](Self::refill) after the last answer at hand.
+    pub fn result(&mut self, worker: WorkerId, seq: Seq) -> Option<WorkId> {
+        let worker = self.worker_mut(worker)?;
+        let sent = worker.take(seq)?;
+        worker.settled += 1;
+        worker.fruitful = true;
+        (self.failures, self.stumbles) = (0, 0);
+        let known = self.items.remove(sent.id);
+        debug_assert!(known, "invariant: a call at a worker is unsettled");
+        Some(sent.id)
+    }
+
+    /// Gives a worker that has answered its next calls.
+    pub fn refill(&mut self, worker: WorkerId, now: Duration) {
+        let window_max = self.config.window_max;
+        let Some(found) = self.worker_mut(worker) else { return };
+        found.learn(now, window_max);
+        if found.sent.is_empty() && found.state == State::Live && !self.idle.contains(&worker) {
+            self.idle.push(worker);
+        }
+        self.dispatch_to(worker, now);
+        self.settle_phase(now);
+    }
+
+    /// Asks to cancel a call.
+    pub fn cancel(&mut self, id: WorkId, now: Duration) -> Cancel {
+        let Some(item) = self.items.get_mut(id) else { return Cancel::TooLate };
+        match item.place {
+            Place::Pending => {
+                self.items.remove(id);
+                self.out.push_back(Output::Settle(id, How::Cancelled));
+                self.settle_phase(now);
+                Cancel::Cancelled
+            }
+            Place::Sent(at, seq) => {
+                let worker = self.worker_mut(at).expect("invariant: a sent call's worker is in the table");
+                if worker.revocable.is_none() {
+                    return Cancel::TooLate;
+                }
+                self.items.get_mut(id).expect("invariant: looked up above").cancelling = true;
+                Cancel::Revoke(at, seq)
+            }
+        }
+    }
+
+    /// Where an unsettled call is.
+    pub fn place(&self, id: WorkId) -> Option<Place> {
+        self.items.get(id).map(|item| item.place)
+    }
+
+    /// How many calls are not settled.
+    pub fn unsettled(&self) -> usize {
+        self.items.unsettled()
+    }
+
+    /// How many workers are starting or live.
+    pub fn workers(&self) -> usize {
+        self.workers.iter().filter(|worker| matches!(worker.state, State::Starting | State::Live)).count()
+    }
+
+    /// Takes in a fact. Facts about a worker that is not in the table are late, and ignored.
+    pub fn handle(&mut self, input: Input, now: Duration) {
+        use Phase::{Broken, Closed, Draining, Running, Stopping};
+        match (self.phase, input) {
+            (Running | Draining, Input::WorkerReady(worker, revocable)) => {
+                self.worker_ready(worker, revocable, now);
+            }
+            // It was told to end while it started; its end is awaited.
+            (Stopping | Broken, Input::WorkerReady(..)) => {}
+            (Running | Draining | Stopping | Broken, Input::SpawnFailed { worker, transient }) => {
+                self.spawn_failed(worker, transient, now);
+            }
+            (Running | Draining | Stopping | Broken, Input::WorkerUnusable(worker)) => {
+                self.unusable(worker, now);
+            }
+            (Running | Draining, Input::InitializerFailed(worker)) => {
+                self.expect_end(worker);
+                self.give_up(BreakCause::Initializer(worker), now);
+            }
+            (Stopping | Broken, Input::InitializerFailed(worker)) => self.expect_end(worker),
+            (Running | Draining | Stopping | Broken, Input::WorkerLeft(worker)) => self.expect_end(worker),
+            (Running | Draining | Stopping, Input::Answered(worker, seq, claim)) => {
+                self.answered(worker, seq, claim, now);
+            }
+            // Every call is settled already.
+            (Broken, Input::Answered(..)) => {}
+            (Running | Draining | Stopping | Broken, Input::LinkClosed(worker)) => {
+                self.link_closed(worker, now);
+            }
+            (Running | Draining | Stopping | Broken, Input::Exited(worker)) => self.exited(worker, now),
+            (Running | Draining, Input::ShutdownCalled { cancel_pending }) => {
+                self.phase = Draining;
+                if cancel_pending {
+                    self.cancel_unstarted();
+                }
+                self.settle_phase(now);
+            }
+            (Stopping | Broken, Input::ShutdownCalled { .. }) => {}
+            (Running | Draining | Stopping, Input::ForceCalled(signal)) => self.force(signal, now),
+            // What is left is being killed.
+            (Broken, Input::ForceCalled(_)) => {}
+            (Running | Draining | Stopping | Broken, Input::TimePassed) => self.time_passed(now),
+            // Nothing is left that a fact could be about.
+            (Closed, _) => {}
+        }
+    }
+
+    /// When to report [`Input::TimePassed`] at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        let workers = self.workers.iter().filter_map(|worker| worker.deadline).min();
+        let spawn = (self.wants_worker() && self.spawn_after > Duration::ZERO).then_some(self.spawn_after);
+        let episode = self.episode_end();
+        [workers, spawn, episode].into_iter().flatten().min()
+    }
+
+    fn index(&self, id: WorkerId) -> Option<usize> {
+        self.workers.binary_search_by_key(&id, |worker| worker.id).ok()
+    }
+
+    fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        let index = self.index(id)?;
+        Some(&mut self.workers[index])
+    }
+}

@@ -1,0 +1,171 @@
+//! The worker table: who is starting, live, leaving or suspect, and which calls each one holds.
+//!
+//! Knows no processes and no links, only what was reported of them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::items::WorkId;
+use crate::WorkerId;
+use crate::transport::Seq;
+
+/// How far a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Ordered, and not yet ready for calls.
+    Starting,
+    /// Takes calls.
+    Live,
+    /// Told to stop, with nothing left to do.
+    Leaving,
+    /// Its link closed, its process ended, or it broke the rules: it gets nothing more.
+    Suspect,
+}
+
+/// A call at a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) seq: Seq,
+    pub(super) id: WorkId,
+    /// The worker is known to have started it. Never becomes false again.
+    pub(super) started: bool,
+    /// A revocation is ordered and not answered.
+    pub(super) asked: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) state: State,
+    pub(super) sent: VecDeque<Sent>,
+    next_seq: u64,
+    /// Calls still allowed by `max_tasks_per_child`.
+    pub(super) allowance: Option<u64>,
+    /// How many calls the link can take back at once, if it can.
+    pub(super) revocable: Option<usize>,
+    /// Settled a call, with a result or by its death: its start was not in vain.
+    pub(super) fruitful: bool,
+    /// Its end was announced, or wished for by the pool: no loss.
+    pub(super) expected: bool,
+    pub(super) link_closed: bool,
+    pub(super) exited: bool,
+    /// When patience with its present state ends.
+    pub(super) deadline: Option<Duration>,
+    /// When it last settled a call, or got its first after being idle.
+    pub(super) progress: Duration,
+    /// Calls settled since `progress` was last taken.
+    pub(super) settled: u32,
+    /// The smoothed time a call takes, and the window that follows from it.
+    pub(super) pace: Option<Duration>,
+    pub(super) window: usize,
+}
+
+/// Calls worth this much time are kept at a worker, so that it does not wait for the parent between two.
+/// Waking a sleeping process on another core costs 25–60 µs (measured), so this is a score of wake-ups.
+const AHEAD: Duration = Duration::from_millis(1);
+
+/// A worker that has settled nothing for this long is busy with a long call: what waits behind it is
+/// offered to others.
+pub(super) const STALLED: Duration = AHEAD;
+
+impl Worker {
+    pub(super) fn new(id: WorkerId, now: Duration, deadline: Duration, allowance: Option<u64>) -> Self {
+        Self {
+            id,
+            state: State::Starting,
+            sent: VecDeque::new(),
+            next_seq: 0,
+            allowance,
+            revocable: None,
+            fruitful: false,
+            expected: false,
+            link_closed: false,
+            exited: false,
+            deadline: Some(deadline),
+            progress: now,
+            settled: 0,
+            pace: None,
+            window: 2,
+        }
+    }
+
+    /// Notes a call as sent, and numbers it.
+    pub(super) fn push(&mut self, id: WorkId, now: Duration) -> Seq {
+        if self.sent.is_empty() {
+            self.progress = now;
+            self.settled = 0;
+        }
+        if let Some(left) = &mut self.allowance {
+            *left -= 1;
+        }
+        let seq = Seq(self.next_seq);
+        self.next_seq += 1;
+        self.sent.push_back(Sent { seq, id, started: false, asked: false });
+        seq
+    }
+
+    /// Takes out the call sent as `seq`. Mostly it is the first.
+    pub(super) fn take(&mut self, seq: Seq) -> Option<Sent> {
+        let at = self.position(seq)?;
+        self.sent.remove(at)
+    }
+
+    pub(super) fn position(&self, seq: Seq) -> Option<usize> {
+        match self.sent.front() {
+            Some(first) if first.seq == seq => Some(0),
+            _ => self.sent.binary_search_by_key(&seq, |sent| sent.seq).ok(),
+        }
+    }
+
+    /// Learns from the calls settled since the last time how many to keep here.
+    pub(super) fn learn(&mut self, now: Duration, window_max: usize) {
+        if self.settled == 0 {
+            return;
+        }
+        let each = now.saturating_sub(self.progress) / self.settled;
+        let pace = match self.pace {
+            // A long call after short ones counts at once; the way back is smooth.
+            Some(pace) if each < pace => (pace * 3 + each) / 4,
+            _ => each,
+        };
+        self.pace = Some(pace);
+        let fit = AHEAD.as_nanos() / pace.as_nanos().max(1);
+        self.window = usize::try_from(fit).unwrap_or(usize::MAX).clamp(2, window_max.max(2));
+        self.progress = now;
+        self.settled = 0;
+    }
+
+    /// How many more calls it may get by its own limits.
+    pub(super) fn room(&self) -> usize {
+        let by_window = match self.revocable {
+            // A claim slot is used again `slots` calls later: the oldest call here must not lose its own to
+            // a new one, also where those between them were taken back.
+            Some(slots) => {
+                let span = self.sent.front().map_or(0, |first| self.next_seq - first.seq.0);
+                let by_slots = slots.saturating_sub(usize::try_from(span).unwrap_or(usize::MAX));
+                self.window.saturating_sub(self.sent.len()).min(by_slots)
+            }
+            // Beyond the reach of `cancel`: the call queue's bound decides.
+            None => usize::MAX,
+        };
+        match self.allowance {
+            Some(left) => by_window.min(usize::try_from(left).unwrap_or(usize::MAX)),
+            None => by_window,
+        }
+    }
+
+    /// Calls here that count against the call queue's bound: sent, unstarted as far as anybody knows, and
+    /// not revocable. What an idle worker got first counts as started.
+    pub(super) fn beyond_reach(&self) -> usize {
+        match self.revocable {
+            Some(_) => 0,
+            None => self.sent.len().saturating_sub(1),
+        }
+    }
+
+    /// Whether its present call takes so unusually long that what waits here is better off elsewhere.
+    pub(super) fn stalled(&self, now: Duration) -> bool {
+        let usual = self.pace.unwrap_or_default() * 3;
+        now.saturating_sub(self.progress) >= STALLED.max(usual)
+    }
+}

@@ -1,0 +1,349 @@
+//! A worker as its parent sees it: the link, what waits to be sent, and the handshake.
+//!
+//! The machine knows the worker by its id; this is what the id stands for. It knows nothing of other
+//! workers, and of calls only what it takes to send them and to read their replies.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use crate::WorkerId;
+use crate::call::{Call, ReplyBytes, lock};
+use crate::driver::Pool;
+use crate::error::{Exit, InitializerFailed, StartError};
+use crate::machine::Input;
+use crate::spawner::{ExitReport, Signal, Worker};
+use crate::transport::{Claim, Closed, Driven, Link, LinkEvents, Outgoing, Payload, Seq, Until};
+use crate::wire::{self, Failure, Hello, Kind, NoHello, Status, Token};
+
+/// How far the handshake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has come from the worker.
+    Silent,
+    /// It was welcomed, and runs its initializer.
+    Welcomed,
+    /// It takes calls.
+    Live,
+    /// It broke the rules; whatever comes is ignored.
+    Refused,
+}
+
+/// Something on its way to the worker.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    Call(Seq, Arc<Call>),
+    Frame(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    queue: VecDeque<Letter>,
+    /// A thread is sending; it takes what others add meanwhile.
+    sending: bool,
+}
+
+#[derive(Default)]
+struct Process {
+    worker: Option<Box<dyn Worker>>,
+    /// A signal that came before the process did.
+    doomed: Option<Signal>,
+}
+
+/// A reply that was read and not yet handed to its call.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Ok(ReplyBytes),
+    Failed(Failure),
+}
+
+pub(crate) struct Slot {
+    pub(crate) id: WorkerId,
+    token: OnceLock<Token>,
+    link: OnceLock<Box<dyn Link>>,
+    process: Mutex<Process>,
+    outbox: Mutex<Outbox>,
+    stage: Mutex<Stage>,
+    replies: Mutex<Vec<(Seq, Reply)>>,
+    exit: OnceLock<ExitReport>,
+    /// Why it did not come up.
+    failure: Mutex<Option<StartError>>,
+    /// What the pool holds against it.
+    fault: OnceLock<String>,
+    pub(crate) initializer_failed: OnceLock<InitializerFailed>,
+}
+
+impl Slot {
+    pub(crate) fn new(id: WorkerId) -> Self {
+        Self {
+            id,
+            token: OnceLock::new(),
+            link: OnceLock::new(),
+            process: Mutex::default(),
+            outbox: Mutex::default(),
+            stage: Mutex::new(Stage::Silent),
+            replies: Mutex::default(),
+            exit: OnceLock::new(),
+            failure: Mutex::default(),
+            fault: OnceLock::new(),
+            initializer_failed: OnceLock::new(),
+        }
+    }
+
+    /// What the worker has to show.
+    pub(crate) fn set_token(&self, token: Token) {
+        let fresh = self.token.set(token).is_ok();
+        debug_assert!(fresh, "invariant: a worker is started once");
+    }
+
+    pub(crate) fn set_link(&self, link: Box<dyn Link>) {
+        let fresh = self.link.set(link).is_ok();
+        debug_assert!(fresh, "invariant: a worker has one link");
+    }
+
+    /// Takes the started process; false, and a signal sent to it, if it is not wanted any more.
+    pub(crate) fn set_worker(&self, worker: Box<dyn Worker>) {
+        let mut process = lock(&self.process);
+        if let Some(signal) = process.doomed {
+            // It may have ended meanwhile, which is as well.
+            let _ = worker.signal(signal);
+        }
+        process.worker = Some(worker);
+    }
+
+    pub(crate) fn is_doomed(&self) -> bool {
+        lock(&self.process).doomed.is_some()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let mut process = lock(&self.process);
+        match &process.worker {
+            // A signal that the system refuses finds the worker at its deadline.
+            Some(worker) => drop(worker.signal(signal)),
+            None => process.doomed = Some(signal),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        lock(&self.process).worker.as_ref()?.pid()
+    }
+
+    pub(crate) fn set_exit(&self, report: ExitReport) {
+        // A second report would break S1; the first one stands.
+        let _ = self.exit.set(report);
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        let unknown = || Exit::Unknown("it was not reported".to_owned());
+        self.exit.get().map_or_else(unknown, |report| report.exit.clone())
+    }
+
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.get().map(String::as_str)
+    }
+
+    /// Notes why the worker does not come up; the first reason stands.
+    pub(crate) fn fail(&self, error: StartError) {
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    /// Why the worker came to nothing.
+    pub(crate) fn take_failure(&self) -> StartError {
+        lock(&self.failure).take().unwrap_or_else(|| StartError::Ended {
+            exit: self.exit(),
+            last_words: self.exit.get().and_then(|report| report.last_words.clone()),
+        })
+    }
+
+    /// Adds to what is to be sent, keeping the sequence; [`flush`](Self::flush) sends it.
+    pub(crate) fn post(&self, letter: Letter) {
+        lock(&self.outbox).queue.push_back(letter);
+    }
+
+    /// Sends what is posted, unless another thread is at it, which then sends this too.
+    pub(crate) fn flush(&self) {
+        let Some(link) = self.link.get() else { return };
+        let mut batch = {
+            let mut outbox = lock(&self.outbox);
+            if outbox.sending || outbox.queue.is_empty() {
+                return;
+            }
+            outbox.sending = true;
+            std::mem::take(&mut outbox.queue)
+        };
+        loop {
+            for letter in batch.drain(..) {
+                send(link.as_ref(), &letter);
+            }
+            link.flush();
+            let mut outbox = lock(&self.outbox);
+            if outbox.queue.is_empty() {
+                outbox.sending = false;
+                // Both queues are empty; this one has its memory.
+                outbox.queue = batch;
+                return;
+            }
+            std::mem::swap(&mut outbox.queue, &mut batch);
+        }
+    }
+
+    pub(crate) fn revoke(&self, seq: Seq) -> Claim {
+        self.link.get().map_or(Claim::Unknown, |link| link.revoke(seq))
+    }
+
+    pub(crate) fn claim_state(&self, seq: Seq) -> Claim {
+        self.link.get().map_or(Claim::Unknown, |link| link.claim_state(seq))
+    }
+
+    pub(crate) fn close(&self) {
+        if let Some(link) = self.link.get() {
+            link.close();
+        }
+    }
+
+    pub(crate) fn drive(&self, until: &Until<'_>) -> Driven {
+        self.link.get().map_or(Driven::Unsupported, |link| link.drive(until))
+    }
+
+    pub(crate) fn interrupt(&self) {
+        if let Some(link) = self.link.get() {
+            link.interrupt();
+        }
+    }
+
+    pub(crate) fn take_replies(&self) -> Vec<(Seq, Reply)> {
+        std::mem::take(&mut *lock(&self.replies))
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("id", &self.id).field("stage", &*lock(&self.stage)).finish_non_exhaustive()
+    }
+}
+
+fn send(link: &dyn Link, letter: &Letter) {
+    match letter {
+        Letter::Call(seq, call) => {
+            // A call that was settled while it waited here (the pool broke) is not sent.
+            let Some(payload) = call.payload() else { return };
+            let mut room = [0; wire::CALL_HEAD_MAX];
+            let head = wire::call_head(*seq, &call.task, &mut room);
+            link.send(Outgoing { seq: Some(*seq), head, body: &payload });
+        }
+        Letter::Frame(frame) => link.send(Outgoing { seq: None, head: frame, body: &Payload::EMPTY }),
+    }
+}
+
+/// Receives a link's events for its worker.
+///
+/// It holds the pool and the worker weakly: the worker holds the link, and the link this.
+pub(crate) struct Sink {
+    pub(crate) pool: Weak<Pool>,
+    pub(crate) slot: Weak<Slot>,
+}
+
+impl LinkEvents for Sink {
+    fn frame(&self, frame: Cow<'_, [u8]>) {
+        let Some((pool, slot)) = self.pool.upgrade().zip(self.slot.upgrade()) else { return };
+        let stage = *lock(&slot.stage);
+        let accepted = match stage {
+            Stage::Silent => hello(&pool, &slot, &frame),
+            Stage::Welcomed => ready(&pool, &slot, &frame),
+            Stage::Live => live(&pool, &slot, frame),
+            Stage::Refused => Ok(()),
+        };
+        if let Err(why) = accepted {
+            *lock(&slot.stage) = Stage::Refused;
+            let _ = slot.fault.set(why.to_string());
+            slot.fail(why);
+            pool.tell(Input::WorkerUnusable(slot.id));
+        }
+    }
+
+    fn drained(&self) {
+        if let Some((pool, slot)) = self.pool.upgrade().zip(self.slot.upgrade()) {
+            let replies = slot.take_replies();
+            if !replies.is_empty() {
+                pool.settle_replies(&slot, replies);
+            }
+        }
+    }
+
+    fn closed(&self, why: Closed) {
+        self.drained();
+        let Some((pool, slot)) = self.pool.upgrade().zip(self.slot.upgrade()) else { return };
+        match why {
+            Closed::Eof | Closed::Ours | Closed::Truncated => {}
+            Closed::Malformed(what) => {
+                let _ = slot.fault.set(format!("it sent a malformed frame: {what}"));
+                slot.fail(StartError::Garbage(what));
+            }
+            Closed::Io(what) => {
+                let _ = slot.fault.set(format!("its link failed: {what}"));
+            }
+        }
+        pool.tell(Input::LinkClosed(slot.id));
+    }
+}
+
+/// The first frame.
+fn hello(pool: &Pool, slot: &Slot, frame: &[u8]) -> Result<(), StartError> {
+    let hello = Hello::decode(frame).map_err(|why| match why {
+        NoHello::Version(theirs) => StartError::Version { ours: wire::VERSION, theirs },
+        NoHello::Garbage(what) => StartError::Garbage(what.to_owned()),
+    })?;
+    if Some(&hello.token) != slot.token.get() {
+        return Err(StartError::Token);
+    }
+    let welcome = pool.welcome(slot.id, &hello)?;
+    *lock(&slot.stage) = Stage::Welcomed;
+    slot.post(Letter::Frame(wire::frame(Kind::Welcome, &welcome)));
+    slot.flush();
+    Ok(())
+}
+
+/// The second.
+fn ready(pool: &Pool, slot: &Slot, frame: &[u8]) -> Result<(), StartError> {
+    match Kind::split(frame) {
+        Some((Kind::Ready, [])) => {
+            *lock(&slot.stage) = Stage::Live;
+            let revocable = slot.link.get().and_then(|link| link.caps().revocable);
+            pool.tell(Input::WorkerReady(slot.id, revocable));
+            Ok(())
+        }
+        Some((Kind::InitFailed, rest)) => {
+            let failure: Failure =
+                wire::from_bytes(rest).ok_or_else(|| StartError::Garbage("a malformed failure".to_owned()))?;
+            let _ = slot.initializer_failed.set(pool.initializer_failed(slot, failure));
+            pool.tell(Input::InitializerFailed(slot.id));
+            Ok(())
+        }
+        _ => Err(StartError::Garbage("something else where it should say that it is ready".to_owned())),
+    }
+}
+
+/// All others.
+fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError> {
+    let garbage = |what: &str| StartError::Garbage(what.to_owned());
+    match Kind::split(&frame) {
+        Some((Kind::Reply, rest)) => {
+            let (seq, status, body) = wire::reply(rest).ok_or_else(|| garbage("a malformed reply"))?;
+            let reply = match status {
+                Status::Failed => {
+                    Reply::Failed(wire::from_bytes(body).ok_or_else(|| garbage("a malformed failure"))?)
+                }
+                Status::Ok => Reply::Ok(ReplyBytes::new(frame, wire::REPLY_HEAD)),
+            };
+            lock(&slot.replies).push((seq, reply));
+            Ok(())
+        }
+        Some((Kind::Bye, [])) => {
+            let replies = slot.take_replies();
+            pool.settle_replies(slot, replies);
+            pool.tell(Input::WorkerLeft(slot.id));
+            Ok(())
+        }
+        _ => Err(garbage("a frame of a kind that workers do not send")),
+    }
+}

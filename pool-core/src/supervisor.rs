@@ -1,0 +1,120 @@
+//! The supervisor: the one thread of a pool for what is slow or timed.
+//!
+//! It starts workers (so that they are children of a thread that lives as long as they do, which Linux's
+//! parent-death signal asks for) and watches the clock. It owns the transport and the spawner, and frees
+//! them when the pool is closed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::driver::{Order, Pool};
+use crate::error::StartError;
+use crate::machine::Input;
+use crate::slot::{Sink, Slot};
+use crate::spawner::{ExitReport, Spawner, is_shortage};
+use crate::transport::Transport;
+use crate::wire::{self, Envelope, Token};
+
+pub(crate) struct Supervisor {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) spawner: Box<dyn Spawner>,
+    pub(crate) orders: Receiver<Order>,
+}
+
+impl Supervisor {
+    /// Starts the thread.
+    pub(crate) fn start(self) -> io::Result<()> {
+        std::thread::Builder::new().name("pool-supervisor".to_owned()).spawn(move || self.run()).map(drop)
+    }
+
+    fn run(self) {
+        while !self.pool.is_closed() {
+            let deadline = self.pool.deadline();
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                self.pool.tell(Input::TimePassed);
+                // Orders go before a deadline that is met again and again.
+                if let Ok(order) = self.orders.try_recv() {
+                    self.carry_out(order);
+                }
+                continue;
+            }
+            let order = match deadline {
+                Some(at) => self.orders.recv_deadline(at),
+                None => self.orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match order {
+                Ok(order) => self.carry_out(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("invariant: the pool holds a sender"),
+            }
+        }
+        let Self { pool, transport, spawner, orders } = self;
+        drop((transport, spawner, orders));
+        pool.end();
+    }
+
+    fn carry_out(&self, order: Order) {
+        match order {
+            Order::Look => {}
+            Order::Spawn(slot) => {
+                let worker = slot.id;
+                let transient = match self.spawn(&slot) {
+                    Ok(()) => return,
+                    Err(error) => {
+                        let transient = is_transient(&error);
+                        slot.fail(error);
+                        transient
+                    }
+                };
+                self.pool.tell(Input::SpawnFailed { worker, transient });
+            }
+        }
+    }
+
+    fn spawn(&self, slot: &Arc<Slot>) -> Result<(), StartError> {
+        let called_off = || StartError::Link(Arc::new(io::ErrorKind::Interrupted.into()));
+        if slot.is_doomed() {
+            return Err(called_off());
+        }
+        let token = random_token().map_err(|error| StartError::Link(Arc::new(error)))?;
+        slot.set_token(token);
+        let (pool, weak_slot) = (Arc::downgrade(&self.pool), Arc::downgrade(slot));
+        let sink = Arc::new(Sink { pool: pool.clone(), slot: weak_slot.clone() });
+        let (link, mut ticket) = self.transport.open(sink).map_err(|error| StartError::Link(Arc::new(error)))?;
+        slot.set_link(link);
+        ticket.bytes = wire::to_bytes(&Envelope { token, transport: ticket.bytes });
+        let id = slot.id;
+        let on_exit = Box::new(move |report: ExitReport| {
+            if let Some((pool, slot)) = pool.upgrade().zip(weak_slot.upgrade()) {
+                slot.set_exit(report);
+                pool.tell(Input::Exited(id));
+            }
+        });
+        let worker = self.spawner.spawn(ticket, on_exit).map_err(|error| StartError::Spawn(Arc::new(error)))?;
+        slot.set_worker(worker);
+        Ok(())
+    }
+}
+
+fn is_transient(error: &StartError) -> bool {
+    match error {
+        StartError::Spawn(error) => error.is_transient(),
+        // Called off: nobody waits for it.
+        StartError::Link(error) => is_shortage(error) || error.kind() == io::ErrorKind::Interrupted,
+        _ => false,
+    }
+}
+
+fn random_token() -> io::Result<Token> {
+    let mut token = Token::default();
+    getrandom::fill(&mut token).map_err(|error| io::Error::other(NoRandomness(error)))?;
+    Ok(token)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no random numbers for a worker's token: {0}")]
+struct NoRandomness(getrandom::Error);

@@ -1,0 +1,282 @@
+//! What parent and worker say to each other, inside the frames of a link.
+//!
+//! ```text
+//!  worker                          parent
+//!  Hello  ───────────────────────►            magic, version, token, image, what it knows
+//!         ◄─────────────────────── Welcome    codec, limits, initializer
+//!  Ready | InitFailed ───────────►
+//!         ◄─────────────────────── Call …     seq, function, argument
+//!  Reply … ──────────────────────►            seq, status, result
+//!         ◄─────────────────────── Stop
+//!  Bye    ───────────────────────►            and the end
+//! ```
+//!
+//! The first byte of a frame says which it is. `Hello` begins with a magic number and the version, which
+//! never change their place, so that a worker of another release is told from one that talks nonsense. The
+//! frames of the hot path are laid out by hand; the others are postcard.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::CodecStep;
+use crate::function::{Native, TaskRef};
+use crate::transport::Seq;
+
+/// Counts up with each change to what is said here.
+pub(crate) const VERSION: u16 = 1;
+const MAGIC: [u8; 8] = *b"prcpool\x1a";
+
+/// The first byte of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Welcome = 1,
+    Call = 2,
+    Stop = 3,
+    Hello = 65,
+    Ready = 66,
+    InitFailed = 67,
+    Reply = 68,
+    Bye = 69,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Welcome,
+        Self::Call,
+        Self::Stop,
+        Self::Hello,
+        Self::Ready,
+        Self::InitFailed,
+        Self::Reply,
+        Self::Bye,
+    ];
+
+    /// The frame's kind and the rest of it.
+    pub(crate) fn split(frame: &[u8]) -> Option<(Self, &[u8])> {
+        let (first, rest) = frame.split_first()?;
+        let kind = Self::ALL.into_iter().find(|kind| *kind as u8 == *first)?;
+        Some((kind, rest))
+    }
+}
+
+/// 128 bits that only the parent and the worker it started know.
+pub(crate) type Token = [u8; 16];
+
+/// What the core puts around a transport's own bytes in a ticket.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope {
+    pub(crate) token: Token,
+    pub(crate) transport: Vec<u8>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) token: Token,
+    /// Empty if the image cannot be told.
+    pub(crate) image: Vec<u8>,
+    pub(crate) codecs: Vec<String>,
+    pub(crate) tasks: Vec<String>,
+}
+
+/// Why a `Hello` was not understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoHello {
+    Version(u16),
+    Garbage(&'static str),
+}
+
+impl Hello {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut frame = vec![Kind::Hello as u8];
+        frame.extend(MAGIC);
+        frame.extend(VERSION.to_le_bytes());
+        frame.extend(to_bytes(self));
+        frame
+    }
+
+    pub(crate) fn decode(frame: &[u8]) -> Result<Self, NoHello> {
+        let Some((Kind::Hello, rest)) = Kind::split(frame) else {
+            return Err(NoHello::Garbage("its first frame is no greeting"));
+        };
+        let rest = rest.strip_prefix(&MAGIC).ok_or(NoHello::Garbage("its greeting lacks the magic number"))?;
+        let (version, rest) = rest.split_first_chunk().ok_or(NoHello::Garbage("its greeting is too short"))?;
+        let version = u16::from_le_bytes(*version);
+        if version != VERSION {
+            return Err(NoHello::Version(version));
+        }
+        postcard::from_bytes(rest).map_err(|_| NoHello::Garbage("its greeting is malformed"))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) worker: u64,
+    pub(crate) codec: String,
+    pub(crate) frame_max: u64,
+    /// Functions may be named by their place in the image.
+    pub(crate) same_image: bool,
+    pub(crate) initializer: Option<Initializer>,
+}
+
+/// A function and its encoded argument.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Initializer {
+    pub(crate) function: WireFunction,
+    pub(crate) argument: Vec<u8>,
+}
+
+/// A function, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum WireFunction {
+    Native { offset: u64, type_hash: u64 },
+    Named(String),
+}
+
+impl WireFunction {
+    pub(crate) fn native(native: Native) -> Option<Self> {
+        let (offset, type_hash) = native.address()?;
+        Some(Self::Native { offset, type_hash })
+    }
+}
+
+/// A failure that a worker reports; the parent adds the task's and the worker's names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    Panicked {
+        message: String,
+        location: Option<String>,
+        backtrace: Option<String>,
+    },
+    Codec {
+        step: CodecStep,
+        type_name: String,
+        message: String,
+    },
+    TooLarge {
+        size: u64,
+        max: u64,
+    },
+    UnknownTask(String),
+    /// An initializer's own error.
+    Failed(String),
+}
+
+/// The second part of a `Reply`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// The body is the encoded result.
+    Ok = 0,
+    /// The body is a [`Failure`].
+    Failed = 1,
+}
+
+/// A frame of one of the kinds that postcard lays out.
+pub(crate) fn frame<T: Serialize>(kind: Kind, body: &T) -> Vec<u8> {
+    let mut frame = vec![kind as u8];
+    frame.extend(to_bytes(body));
+    frame
+}
+
+pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("invariant: our own messages are plain structs, which postcard can encode")
+}
+
+pub(crate) fn from_bytes<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
+
+/// The length of the head of a call to a function of this image, and the most for one with a name.
+pub(crate) const CALL_HEAD_MAX: usize = 1 + 8 + 1 + 2 + NAME_MAX;
+/// The longest name of a task, in bytes.
+pub(crate) const NAME_MAX: usize = 200;
+
+const BY_PLACE: u8 = 0;
+const BY_NAME: u8 = 1;
+
+/// Lays out the head of a call; the argument follows as the body.
+pub(crate) fn call_head<'a>(seq: Seq, task: &TaskRef, room: &'a mut [u8; CALL_HEAD_MAX]) -> &'a [u8] {
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        room[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    put(&[Kind::Call as u8]);
+    put(&seq.0.to_le_bytes());
+    match task {
+        TaskRef::Native(native) => {
+            // A function outside of the main image was refused at `submit`.
+            let (offset, hash) = native.address().unwrap_or_default();
+            put(&[BY_PLACE]);
+            put(&offset.to_le_bytes());
+            put(&hash.to_le_bytes());
+        }
+        TaskRef::Named(name) => {
+            let length = u16::try_from(name.len()).expect("invariant: `submit_named` refuses long names");
+            put(&[BY_NAME]);
+            put(&length.to_le_bytes());
+            put(name.as_bytes());
+        }
+    }
+    &room[..at]
+}
+
+/// A call as the worker reads it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CallFrame<'a> {
+    pub(crate) seq: Seq,
+    pub(crate) function: CallFunction<'a>,
+    pub(crate) argument: &'a [u8],
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CallFunction<'a> {
+    Native { offset: u64, type_hash: u64 },
+    Named(&'a str),
+}
+
+impl<'a> CallFrame<'a> {
+    /// `rest`: what follows the kind.
+    pub(crate) fn decode(rest: &'a [u8]) -> Option<Self> {
+        let (seq, rest) = rest.split_first_chunk()?;
+        let seq = Seq(u64::from_le_bytes(*seq));
+        let (by, rest) = rest.split_first()?;
+        let (function, argument) = match *by {
+            BY_PLACE => {
+                let (offset, rest) = rest.split_first_chunk()?;
+                let (hash, rest) = rest.split_first_chunk()?;
+                let (offset, type_hash) = (u64::from_le_bytes(*offset), u64::from_le_bytes(*hash));
+                (CallFunction::Native { offset, type_hash }, rest)
+            }
+            BY_NAME => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+                (CallFunction::Named(std::str::from_utf8(name).ok()?), rest)
+            }
+            _ => return None,
+        };
+        Some(Self { seq, function, argument })
+    }
+}
+
+/// The length of the head of a reply.
+pub(crate) const REPLY_HEAD: usize = 10;
+
+pub(crate) fn reply_head(seq: Seq, status: Status) -> [u8; REPLY_HEAD] {
+    let mut head = [0; REPLY_HEAD];
+    head[0] = Kind::Reply as u8;
+    head[1..9].copy_from_slice(&seq.0.to_le_bytes());
+    head[9] = status as u8;
+    head
+}
+
+/// Reads what follows the kind of a reply.
+pub(crate) fn reply(rest: &[u8]) -> Option<(Seq, Status, &[u8])> {
+    let (seq, rest) = rest.split_first_chunk()?;
+    let (status, body) = rest.split_first()?;
+    let status = match *status {
+        0 => Status::Ok,
+        1 => Status::Failed,
+        _ => return None,
+    };
+    Some((Seq(u64::from_le_bytes(*seq)), status, body))
+}
