@@ -1,1 +1,43 @@
-//! Child processes, handle passing and lifelines: the operating-system ground under process-pool's start methods.
+//! Child processes, handle passing and lifelines: the operating-system ground under process-pool's start
+//! methods.
+//!
+//! ```text
+//!  parent                                                        child, "the worker"
+//!  Launcher::launch(command, parcel, on_ended)
+//!    │  a socketpair; magic, version, bytes and handles
+//!    │  are written before the child exists ═══ stdin ═══════►   arrive(): peek for the magic, receive,
+//!    ├─ spawn, in a process group of its own                               move the socket away, empty stdin
+//!    ▼                                                                     │
+//!  Child: pid, signal      lifeline: nobody writes any more ───────────────┤ watcher thread: end of file → die
+//!  on_ended(status, last words) ◄──────── last words ──────────────────────┘
+//! ```
+//!
+//! On Windows the parcel follows over a pipe after the start, the lifeline is a job and the parent's process
+//! handle, and the last words have a pipe of their own.
+//!
+//! Nothing here blocks on the child, ever, and no descriptor or handle can be inherited by a process that
+//! somebody else starts at the same time. The start does not copy the parent: there is no `pre_exec`, so
+//! `std` keeps to `posix_spawn`, which takes as long in a parent of 8 GiB as in one of 8 MiB.
+//!
+//! This crate knows nothing of pools, links or tickets. It is a private part of process-pool; the start
+//! methods are its users. Read on in `parcel` (what travels), `launch` (the parent's half) and the folder of
+//! your system.
+
+mod launch;
+mod parcel;
+mod program;
+#[cfg(unix)]
+mod unix;
+mod waiter;
+#[cfg(windows)]
+mod windows;
+
+pub use launch::{Ended, LaunchError, Launcher, OnEnded};
+pub use parcel::{Arrival, BYTES_MAX, HANDLES_MAX, Handle, LAST_WORDS_MAX, Parcel, Signal};
+pub use program::{is_elevated, locate};
+#[cfg(unix)]
+use unix as platform;
+#[cfg(windows)]
+use windows as platform;
+
+pub use platform::{Child, LastWords, arrive, is_ours};

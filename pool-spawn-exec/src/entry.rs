@@ -1,0 +1,43 @@
+//! The worker's half: finds out whether this process is a worker, and takes what the parent sent.
+
+use std::env;
+
+use pool_core::spawner::{Arrival, Entry};
+
+use crate::{MARKER, NAME, parcel};
+
+/// Receives the ticket in a worker that [`Exec`](crate::Exec) has started.
+///
+/// A process is such a worker if the environment says so *and* its standard input carries the start message.
+/// A program with rights that its starter does not have (set-user-id) never is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExecEntry;
+
+impl Entry for ExecEntry {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn is_worker(&self) -> bool {
+        // Any version of it: what to do about another one is for the start message to say.
+        let marked = env::var(MARKER).is_ok_and(|mark| mark.split('/').next() == Some(NAME));
+        marked && !pool_os::is_elevated() && pool_os::is_ours()
+    }
+
+    fn arrive(&self) -> Arrival {
+        if !self.is_worker() {
+            return Arrival::NotAWorker;
+        }
+        match pool_os::arrive() {
+            pool_os::Arrival::NotOurs => Arrival::NotAWorker,
+            pool_os::Arrival::Unusable(why) => Arrival::Unusable(why),
+            pool_os::Arrival::Parcel { parcel, last_words } => match parcel::unpack(parcel) {
+                Ok(ticket) => Arrival::Worker { ticket, last_words: Box::new(|why| last_words.say(why)) },
+                Err(why) => {
+                    last_words.say(why);
+                    Arrival::Unusable(why.to_owned())
+                }
+            },
+        }
+    }
+}
