@@ -79,7 +79,7 @@ impl Channel for PipeChannel {
     fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
         let len = head.len() + body.len();
         let Some(header) = frame::header(len, self.frame_max) else {
-            let why = format!("a frame of {len} bytes, the limit is {}", self.frame_max);
+            let why = frame::too_long_to_send(len, self.frame_max);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         };
         write_all(&mut self.write, [&header, head, body])

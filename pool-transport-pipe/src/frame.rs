@@ -28,6 +28,11 @@ pub(crate) fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
     Some((len as u32).to_le_bytes())
 }
 
+/// Why a frame was not sent.
+pub(crate) fn too_long_to_send(len: usize, limit: usize) -> String {
+    format!("a frame of {len} bytes was to be sent, the limit is {limit}")
+}
+
 /// What arrived is not a frame; the text says why.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) String);
@@ -55,12 +60,6 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(frame_max: usize) -> Self {
         Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None }
-    }
-
-    /// One that holds no memory and will not be filled again.
-    #[cfg(unix)]
-    pub(crate) fn spent() -> Self {
-        Self { frame_max: 0, buffer: Vec::new(), start: 0, large: None }
     }
 
     /// Lets `read` append bytes, at most as many as it is told, and returns what it returned: the number it
@@ -117,6 +116,13 @@ impl Decoder {
     /// Whether every byte so far belongs to a complete frame that was taken.
     pub(crate) fn is_between_frames(&self) -> bool {
         self.large.is_none() && self.start == self.buffer.len()
+    }
+
+    /// Gives the memory back. Nothing is filled in after this.
+    pub(crate) fn clear(&mut self) {
+        self.buffer = Vec::new();
+        self.start = 0;
+        self.large = None;
     }
 
     fn length(&self) -> Result<Option<usize>, Malformed> {

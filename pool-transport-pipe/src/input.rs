@@ -13,17 +13,16 @@
 //! So the role's holder needs no lock that anybody waits for, and a callback may call everything: from within,
 //! `close` and drop raise the number and return.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pool_core::transport::{Closed, LinkEvents};
 
-use crate::frame::{Decoder, Item, Malformed};
+use crate::frame::Malformed;
+use crate::inbox::Inbox;
 use crate::link::lock;
 
 /// How much is read from one link before others have their turn.
@@ -41,14 +40,10 @@ pub(crate) struct Input {
 struct State {
     /// `None` after the end.
     fd: Option<Arc<OwnedFd>>,
-    decoder: Decoder,
-    /// The large frame that is arriving.
-    large: Vec<u8>,
+    inbox: Inbox,
     /// Once the link is to end: how many of the bytes that had arrived by then are still to be read. A
     /// worker that never stops sending cannot hold up the end.
     left: Option<usize>,
-    /// Whether frames were delivered since `drained`.
-    undrained: bool,
 }
 
 /// What is to be known of the link while reading; asked often, so cheap.
@@ -72,8 +67,7 @@ pub(crate) enum Progress {
 
 impl Input {
     pub(crate) fn new(fd: Arc<OwnedFd>, frame_max: usize) -> Self {
-        let decoder = Decoder::new(frame_max);
-        let state = State { fd: Some(fd), decoder, large: Vec::new(), left: None, undrained: false };
+        let state = State { fd: Some(fd), inbox: Inbox::new(frame_max), left: None };
         Self { pending: AtomicUsize::new(0), hung_up: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -162,17 +156,15 @@ impl<O: Outlook> Turn<'_, O> {
         if let (Some(why), Some(0)) = (&ending, self.state.left) {
             return self.end(why.clone());
         }
-        let state = &mut *self.state;
-        let limit = state.left.unwrap_or(usize::MAX);
-        let filled = state.decoder.fill(&mut state.large, limit, |to, max| crate::sys::read_append(fd, to, max));
+        let limit = self.state.left.unwrap_or(usize::MAX);
+        let filled = self.state.inbox.fill(limit, |to, max| crate::sys::read_append(fd, to, max));
         match filled {
             Ok(filled) if filled.got == 0 => {
-                let between = state.decoder.is_between_frames();
-                let found = if between { Closed::Eof } else { Closed::Truncated };
+                let found = self.state.inbox.at_end();
                 self.end(ending.unwrap_or(found))
             }
             Ok(filled) => {
-                state.left = state.left.map(|left| left - filled.got);
+                self.state.left = self.state.left.map(|left| left - filled.got);
                 match self.deliver() {
                     Ok(()) => Read::Some { got: filled.got, cut_short: filled.got < filled.asked },
                     Err(Malformed(what)) => self.end(Closed::Malformed(what)),
@@ -188,22 +180,11 @@ impl<O: Outlook> Turn<'_, O> {
     }
 
     fn deliver(&mut self) -> Result<(), Malformed> {
-        let state = &mut *self.state;
-        // A callback may drop the link; it gets no more of what has already been read then.
-        while !self.outlook.is_dropped() {
-            let frame = match state.decoder.next(&mut state.large)? {
-                None => break,
-                Some(Item::Small(bytes)) => Cow::Borrowed(bytes),
-                Some(Item::Large) => Cow::Owned(mem::take(&mut state.large)),
-            };
-            state.undrained = true;
-            self.events.frame(frame);
-        }
-        Ok(())
+        self.state.inbox.deliver(self.events, || !self.outlook.is_dropped())
     }
 
     fn drained(&mut self) {
-        if mem::take(&mut self.state.undrained) && !self.outlook.is_dropped() {
+        if self.state.inbox.owes_drained() && !self.outlook.is_dropped() {
             self.events.drained();
         }
     }
@@ -222,7 +203,6 @@ impl<O: Outlook> Turn<'_, O> {
         if let Some(fd) = self.state.fd.take() {
             self.outlook.ended(&fd);
         }
-        self.state.decoder = Decoder::spent();
-        self.state.large = Vec::new();
+        self.state.inbox.clear();
     }
 }

@@ -26,6 +26,7 @@
 mod channel;
 mod claims;
 mod frame;
+mod inbox;
 mod out;
 mod ticket;
 
@@ -46,10 +47,9 @@ cfg_if::cfg_if! {
         mod reactor;
         mod sys;
     } else {
-        #[path = "windows/link.rs"]
-        mod link;
-        #[path = "windows/sys.rs"]
-        mod sys;
+        mod windows;
+        use windows as link;
+        use windows as sys;
     }
 }
 

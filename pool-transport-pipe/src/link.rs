@@ -79,12 +79,10 @@ impl Link for PipeLink {
     }
 
     fn send(&self, frame: Outgoing<'_>) {
-        let line = &*self.line;
-        let len = frame.head.len() + frame.body.len();
-        let Some(header) = frame::header(len, line.caps.frame_max) else {
-            let limit = line.caps.frame_max;
-            return line
-                .end(Closed::Malformed(format!("a frame of {len} bytes was to be sent, the limit is {limit}")));
+        let (line, len) = (&*self.line, frame.head.len() + frame.body.len());
+        let limit = line.caps.frame_max;
+        let Some(header) = frame::header(len, limit) else {
+            return line.end(Closed::Malformed(frame::too_long_to_send(len, limit)));
         };
         // The word first: the worker may see the frame as soon as it is in the queue, since another thread
         // may be writing.
