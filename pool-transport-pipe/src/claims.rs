@@ -1,0 +1,250 @@
+//! Who has a call: the worker that starts it, or the parent that takes it back.
+//!
+//! Both sides map one small [`Page`] of atomic words, [`SLOTS`] of them. The word at `seq % SLOTS` holds the
+//! number of a call and its state, and each side moves it on with one compare-and-swap:
+//!
+//! ```text
+//!            worker: claim             parent: revoke
+//! started ◄───────────────── queued ─────────────────► revoked
+//! ```
+//!
+//! **What the parent believes.** The worker can scribble over the page. So the parent keeps a record of its
+//! own, which only ever moves forward; it loads a word once and judges the copy; and a word that makes no sense
+//! means *started*, the answer after which a call is never sent again.
+//!
+//! **A slot that is still taken.** A call may wait behind a long one while more than [`SLOTS`] later ones are
+//! sent and taken back. Writing the next word over that of a waiting call would lose it. The parent then leaves
+//! the slot alone: the new call is *unarmed*, it cannot be taken back. The worker, which meets calls in
+//! order, tells the cases apart by the number it finds: an older one means that this call is unarmed and starts,
+//! a newer one that this call was taken back long ago.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pool_core::transport::{Claim, Seq};
+
+use crate::page::Page;
+
+/// How many words a page has.
+pub(crate) const SLOTS: usize = 256;
+/// How many calls may be unsettled at once. Half of the slots, so that a call seldom finds its slot taken.
+pub(crate) const REVOCABLE: usize = SLOTS / 2;
+
+const QUEUED: u64 = 1;
+const STARTED: u64 = 2;
+const REVOKED: u64 = 3;
+
+const fn word(seq: Seq, state: u64) -> u64 {
+    (seq.0 << 2) | state
+}
+
+/// The parent's half.
+#[derive(Debug)]
+pub(crate) struct ParentClaims {
+    page: Page,
+    slots: Box<[Slot]>,
+}
+
+/// The newest call that was sent through a slot, as far as the parent knows.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    seq: Seq,
+    armed: bool,
+    known: Claim,
+}
+
+impl ParentClaims {
+    pub(crate) fn new(page: Page) -> Self {
+        // As if every slot had been through: nothing waits in any of them.
+        let free = Slot { seq: Seq(0), armed: false, known: Claim::Unknown };
+        Self { page, slots: vec![free; SLOTS].into() }
+    }
+
+    /// Before the frame of this call can be seen by the worker.
+    pub(crate) fn arm(&mut self, seq: Seq) {
+        let armed = self.is_free(seq);
+        if armed {
+            self.at(seq).store(word(seq, QUEUED), Ordering::Release);
+        }
+        self.slots[index(seq)] = Slot { seq, armed, known: Claim::Queued };
+    }
+
+    pub(crate) fn revoke(&mut self, seq: Seq) -> Claim {
+        let known = self.look(seq);
+        if known != Claim::Queued {
+            return known;
+        }
+        let (queued, revoked) = (word(seq, QUEUED), word(seq, REVOKED));
+        let moved = self.at(seq).compare_exchange(queued, revoked, Ordering::AcqRel, Ordering::Acquire);
+        // Whatever else the word has become by now was the worker's doing.
+        let known = if moved.is_ok() { Claim::Revoked } else { Claim::Started };
+        self.slots[index(seq)].known = known;
+        known
+    }
+
+    pub(crate) fn look(&mut self, seq: Seq) -> Claim {
+        let slot = self.slots[index(seq)];
+        if slot.known == Claim::Unknown || seq > slot.seq {
+            return Claim::Unknown;
+        }
+        if seq < slot.seq {
+            // Forgotten. It may have been started, so it must not be sent again.
+            return Claim::Started;
+        }
+        if slot.known != Claim::Queued {
+            return slot.known;
+        }
+        let found = self.at(seq).load(Ordering::Acquire);
+        let known = match (slot.armed, found) {
+            (true, found) if found == word(seq, QUEUED) => return Claim::Queued,
+            (false, found) if found != word(seq, STARTED) => return Claim::Unknown,
+            _ => Claim::Started,
+        };
+        self.slots[index(seq)].known = known;
+        known
+    }
+
+    /// Whether no call waits in the slot of `seq`.
+    fn is_free(&mut self, seq: Seq) -> bool {
+        let slot = self.slots[index(seq)];
+        slot.known == Claim::Unknown || matches!(self.look(slot.seq), Claim::Started | Claim::Revoked)
+    }
+
+    fn at(&self, seq: Seq) -> &AtomicU64 {
+        &self.page.words()[index(seq)]
+    }
+}
+
+/// The worker's half: starts a call, unless the parent has taken it back.
+pub(crate) fn claim(page: &Page, seq: Seq) -> bool {
+    let at = &page.words()[index(seq)];
+    let mut found = at.load(Ordering::Acquire);
+    loop {
+        let is_mine = found == word(seq, QUEUED);
+        let is_older = found >> 2 < seq.0;
+        if !is_mine && !is_older {
+            return false;
+        }
+        match at.compare_exchange(found, word(seq, STARTED), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return true,
+            // The parent moved the word in between, or the exchange failed for no reason: look again. It
+            // moves each call at most once, so this ends.
+            Err(now) => found = now,
+        }
+    }
+}
+
+fn index(seq: Seq) -> usize {
+    (seq.0 % SLOTS as u64) as usize
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    fn pair() -> (ParentClaims, Page) {
+        let (page, fd) = Page::create().unwrap();
+        (ParentClaims::new(page), Page::open(fd).unwrap())
+    }
+
+    #[test]
+    fn a_call_is_either_started_or_taken_back() {
+        let (mut parent, worker) = pair();
+        parent.arm(Seq(0));
+        parent.arm(Seq(1));
+        assert_eq!(parent.look(Seq(0)), Claim::Queued);
+        assert!(claim(&worker, Seq(0)));
+        assert_eq!(parent.revoke(Seq(0)), Claim::Started);
+        assert_eq!(parent.revoke(Seq(1)), Claim::Revoked);
+        assert_eq!(parent.revoke(Seq(1)), Claim::Revoked);
+        assert!(!claim(&worker, Seq(1)));
+        assert!(!claim(&worker, Seq(0)), "a call starts once");
+        assert_eq!(parent.look(Seq(2)), Claim::Unknown);
+    }
+
+    #[test]
+    fn what_was_seen_started_stays_started_whatever_the_worker_writes() {
+        let (mut parent, worker) = pair();
+        for (i, scribble) in [0, u64::MAX, word(Seq(1), REVOKED), word(Seq(0), REVOKED)].into_iter().enumerate() {
+            let seq = Seq((i * SLOTS) as u64);
+            parent.arm(seq);
+            worker.words()[0].store(scribble, Ordering::Release);
+            assert_eq!(parent.look(seq), Claim::Started);
+            worker.words()[0].store(word(seq, QUEUED), Ordering::Release);
+            assert_eq!(parent.revoke(seq), Claim::Started);
+            assert_eq!(parent.look(seq), Claim::Started);
+        }
+    }
+
+    #[test]
+    fn a_call_taken_back_long_ago_is_still_not_started_after_its_slot_was_reused() {
+        let (mut parent, worker) = pair();
+        let (old, new) = (Seq(3), Seq(3 + SLOTS as u64));
+        parent.arm(old);
+        assert_eq!(parent.revoke(old), Claim::Revoked);
+        parent.arm(new);
+        assert!(!claim(&worker, old));
+        assert!(claim(&worker, new));
+        assert_eq!(parent.look(new), Claim::Started);
+    }
+
+    #[test]
+    fn a_waiting_call_survives_any_number_of_later_ones_in_its_slot() {
+        let (mut parent, worker) = pair();
+        let round = |n: u64| Seq(5 + n * SLOTS as u64);
+        parent.arm(round(0));
+        parent.arm(round(1));
+        parent.arm(round(2));
+        assert_eq!(parent.revoke(round(2)), Claim::Unknown, "it was not armed");
+        assert_eq!(parent.look(round(0)), Claim::Started, "it was forgotten");
+        for n in 0..3 {
+            assert!(claim(&worker, round(n)), "{n}");
+            assert!(!claim(&worker, round(n)), "{n}");
+        }
+        assert_eq!(parent.look(round(2)), Claim::Started);
+        parent.arm(round(3));
+        assert_eq!(parent.revoke(round(3)), Claim::Revoked, "the slot is in use again");
+        assert!(!claim(&worker, round(3)));
+    }
+
+    #[test]
+    fn of_two_threads_exactly_one_gets_each_call() {
+        const CALLS: u64 = 200_000;
+        let (mut parent, worker) = pair();
+        let sent = AtomicU64::new(0);
+        let claimed = AtomicU64::new(0);
+        let mut revoked = 0;
+        std::thread::scope(|scope| {
+            let (sent, claimed) = (&sent, &claimed);
+            let handle = scope.spawn(move || {
+                let mut mine = vec![false; CALLS as usize];
+                for seq in 0..CALLS {
+                    while sent.load(Ordering::Acquire) <= seq {
+                        std::hint::spin_loop();
+                    }
+                    mine[seq as usize] = claim(&worker, Seq(seq));
+                    claimed.store(seq + 1, Ordering::Release);
+                }
+                mine
+            });
+            let mut taken = vec![false; CALLS as usize];
+            for seq in 0..CALLS {
+                parent.arm(Seq(seq));
+                sent.store(seq + 1, Ordering::Release);
+                if seq % 3 != 0 {
+                    for _ in 0..seq % 61 {
+                        std::hint::spin_loop();
+                    }
+                }
+                taken[seq as usize] = parent.revoke(Seq(seq)) == Claim::Revoked;
+                revoked += u64::from(taken[seq as usize]);
+                while claimed.load(Ordering::Acquire) + 100 < seq {
+                    std::thread::yield_now();
+                }
+            }
+            let mine = handle.join().unwrap();
+            let wrong = (0..CALLS as usize).find(|&i| mine[i] == taken[i]);
+            assert_eq!(wrong, None, "both or neither got this call");
+        });
+        assert!(revoked > 0, "the parent never won");
+    }
+}

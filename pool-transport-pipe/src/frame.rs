@@ -1,0 +1,281 @@
+//! Frames in a stream of bytes: a length (`u32`, little endian), then that many bytes.
+//!
+//! Pure: [`Decoder`] says how many bytes it wants and where; somebody else reads them. Small frames are taken
+//! out of one reused buffer, many per read; a large one is read straight into its own vector.
+//!
+//! A length field is only believed as far as the limit goes, and memory is reserved as bytes arrive: a liar
+//! costs us at most twice what it has really sent, plus [`STEP`].
+
+use std::io;
+use std::ops::Range;
+
+/// How many bytes a length field takes.
+pub(crate) const HEADER: usize = 4;
+/// The size of the reused buffer: that of a pipe, so that one read can take all that is there.
+const BUFFER: usize = 64 * 1024;
+/// Frames above this have a vector of their own. A frame of this size fits the buffer together with its header.
+const SMALL_MAX: usize = BUFFER - HEADER;
+/// The first reservation for a large frame; each further one at most doubles what is there.
+const STEP: usize = 1024 * 1024;
+/// No frame may be this long: the last value of the length field is kept free.
+pub(crate) const LENGTH_LIMIT: usize = u32::MAX as usize;
+
+/// The header of a frame of `len` bytes, or `None` if that exceeds `frame_max`.
+pub(crate) fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
+    if len > frame_max || len >= LENGTH_LIMIT {
+        return None;
+    }
+    Some((len as u32).to_le_bytes())
+}
+
+/// Why a frame was not sent.
+pub(crate) fn too_long_to_send(len: usize, limit: usize) -> String {
+    format!("a frame of {len} bytes was to be sent, the limit is {limit}")
+}
+
+/// What arrived is not a frame; the text says why.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) String);
+
+/// A complete frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item<'a> {
+    /// These bytes of the buffer.
+    Small(&'a [u8]),
+    /// What is in the vector that was passed as `large`.
+    Large,
+}
+
+/// Finds the frames in a stream of bytes.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    frame_max: usize,
+    buffer: Vec<u8>,
+    /// Where the first byte lies that belongs to no frame taken so far.
+    start: usize,
+    /// The length of the large frame that is arriving.
+    large: Option<usize>,
+}
+
+impl Decoder {
+    pub(crate) fn new(frame_max: usize) -> Self {
+        Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None }
+    }
+
+    /// Lets `read` append bytes, at most as many as it is told, and returns what it returned: the number it
+    /// was told, and how many it appended.
+    ///
+    /// `large` must be the same vector from call to call while a large frame arrives.
+    pub(crate) fn fill(
+        &mut self,
+        large: &mut Vec<u8>,
+        limit: usize,
+        read: impl FnOnce(&mut Vec<u8>, usize) -> io::Result<usize>,
+    ) -> io::Result<Filled> {
+        let (target, room) = match self.large {
+            Some(len) => {
+                let room = room_for_large(large, len);
+                (large, room)
+            }
+            None => {
+                self.compact();
+                let room = BUFFER - self.buffer.len();
+                (&mut self.buffer, room)
+            }
+        };
+        let asked = room.min(limit);
+        let got = read(target, asked)?;
+        Ok(Filled { asked, got })
+    }
+
+    /// Takes the next complete frame, if there is one.
+    pub(crate) fn next(&mut self, large: &mut Vec<u8>) -> Result<Option<Item<'_>>, Malformed> {
+        if let Some(len) = self.large {
+            if large.len() < len {
+                return Ok(None);
+            }
+            self.large = None;
+            return Ok(Some(Item::Large));
+        }
+        let Some(len) = self.length()? else { return Ok(None) };
+        let body = self.start + HEADER;
+        if len > SMALL_MAX {
+            self.begin_large(large, body, len);
+            // The buffer never holds a whole large frame, so there is nothing to take yet.
+            return Ok(None);
+        }
+        match self.buffer.get(body..body + len) {
+            None => Ok(None),
+            Some(frame) => {
+                self.start = body + len;
+                Ok(Some(Item::Small(frame)))
+            }
+        }
+    }
+
+    /// Whether every byte so far belongs to a complete frame that was taken.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.large.is_none() && self.start == self.buffer.len()
+    }
+
+    /// Gives the memory back. Nothing is filled in after this.
+    pub(crate) fn clear(&mut self) {
+        self.buffer = Vec::new();
+        self.start = 0;
+        self.large = None;
+    }
+
+    fn length(&self) -> Result<Option<usize>, Malformed> {
+        let rest = &self.buffer[self.start..];
+        let Some(header) = rest.first_chunk::<HEADER>() else { return Ok(None) };
+        let len = u32::from_le_bytes(*header) as usize;
+        if len > self.frame_max {
+            let limit = self.frame_max;
+            return Err(Malformed(format!("a frame of {len} bytes was announced, the limit is {limit}")));
+        }
+        Ok(Some(len))
+    }
+
+    fn begin_large(&mut self, large: &mut Vec<u8>, body: usize, len: usize) {
+        large.clear();
+        let arrived: Range<usize> = body..self.buffer.len();
+        large.extend_from_slice(&self.buffer[arrived]);
+        self.buffer.clear();
+        self.start = 0;
+        self.large = Some(len);
+    }
+
+    /// Moves the beginning of an incomplete frame to the front, so that the rest of it has room.
+    fn compact(&mut self) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+        } else if self.start > 0 {
+            self.buffer.drain(..self.start);
+        }
+        self.start = 0;
+    }
+}
+
+/// What [`Decoder::fill`] did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    /// How many bytes there was room for.
+    pub(crate) asked: usize,
+    /// How many were read.
+    pub(crate) got: usize,
+}
+
+/// Makes room for more of a frame of `len` bytes, no more than as much again as has arrived.
+fn room_for_large(large: &mut Vec<u8>, len: usize) -> usize {
+    let missing = len - large.len();
+    if large.len() == large.capacity() {
+        large.reserve_exact(missing.min(large.len().max(STEP)));
+    }
+    missing.min(large.capacity() - large.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `stream` in pieces whose sizes `piece` chooses, and collects the frames.
+    fn decode(
+        stream: &[u8],
+        frame_max: usize,
+        mut piece: impl FnMut() -> usize,
+    ) -> Result<Vec<Vec<u8>>, Malformed> {
+        let (mut decoder, mut large, mut frames) = (Decoder::new(frame_max), Vec::new(), Vec::new());
+        let mut rest = stream;
+        while !rest.is_empty() {
+            let size = piece().clamp(1, rest.len());
+            let filled = decoder
+                .fill(&mut large, size, |target, room| {
+                    assert!(room > 0, "the decoder always has room");
+                    target.extend_from_slice(&rest[..room]);
+                    Ok(room)
+                })
+                .unwrap();
+            rest = &rest[filled.got..];
+            loop {
+                match decoder.next(&mut large)? {
+                    None => break,
+                    Some(Item::Small(frame)) => frames.push(frame.to_vec()),
+                    Some(Item::Large) => frames.push(std::mem::take(&mut large)),
+                }
+            }
+        }
+        assert!(decoder.is_between_frames());
+        Ok(frames)
+    }
+
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let x = *state;
+        (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
+    }
+
+    #[test]
+    fn any_cut_of_a_stream_gives_the_same_frames() {
+        for seed in 0..60 {
+            let mut state = seed;
+            let frames: Vec<Vec<u8>> = (0..30)
+                .map(|_| {
+                    let range = [1, 40, 5_000, SMALL_MAX as u64 + 3, 300_000][random(&mut state) as usize % 5];
+                    let len = (random(&mut state) % range) as usize;
+                    (0..len).map(|i| (i as u64 ^ state) as u8).collect()
+                })
+                .collect();
+            let mut stream = Vec::new();
+            for frame in &frames {
+                stream.extend(header(frame.len(), LENGTH_LIMIT).unwrap());
+                stream.extend(frame);
+            }
+            let cut = [1_u64, 7, 1000, 100_000][seed as usize % 4];
+            let cut = if cut == 1 { cut + 50 } else { cut };
+            let decoded = decode(&stream, 1 << 20, || (random(&mut state) % cut) as usize).unwrap();
+            assert!(decoded == frames, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn frames_around_the_small_limit_are_taken_whole() {
+        for len in [0, 1, SMALL_MAX - 1, SMALL_MAX, SMALL_MAX + 1, BUFFER, STEP + 1] {
+            let mut stream = header(len, LENGTH_LIMIT).unwrap().to_vec();
+            stream.resize(HEADER + len, 7);
+            stream.extend([1, 0, 0, 0, 9]);
+            let frames = decode(&stream, LENGTH_LIMIT, || usize::MAX).unwrap();
+            assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [len, 1], "{len}");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_any_memory_is_taken() {
+        let (mut decoder, mut large) = (Decoder::new(1000), Vec::new());
+        let bytes = 1001_u32.to_le_bytes();
+        decoder
+            .fill(&mut large, usize::MAX, |target, _| {
+                target.extend(bytes);
+                Ok(4)
+            })
+            .unwrap();
+        let Malformed(why) = decoder.next(&mut large).unwrap_err();
+        assert!(why.contains("1001") && why.contains("1000"), "{why}");
+        assert_eq!(large.capacity(), 0);
+        assert!(header(1001, 1000).is_none() && header(1000, 1000).is_some());
+    }
+
+    #[test]
+    fn a_large_length_alone_takes_no_more_than_one_step() {
+        let (mut decoder, mut large) = (Decoder::new(1 << 30), Vec::new());
+        for bytes in [&(1_u32 << 30).to_le_bytes()[..], &[1, 2, 3]] {
+            let read = |target: &mut Vec<u8>, room: usize| {
+                target.extend_from_slice(bytes);
+                Ok(room.min(bytes.len()))
+            };
+            decoder.fill(&mut large, usize::MAX, read).unwrap();
+            assert!(decoder.next(&mut large).unwrap().is_none());
+        }
+        assert!(large.capacity() <= STEP, "{}", large.capacity());
+        assert!(!decoder.is_between_frames());
+    }
+}

@@ -1,0 +1,68 @@
+//! From bytes to events: what the reading side of a link does with what has arrived, on every system.
+
+use std::borrow::Cow;
+use std::io;
+use std::mem;
+
+use pool_core::transport::{Closed, LinkEvents};
+
+use crate::frame::{Decoder, Filled, Item, Malformed};
+
+/// The bytes that are not yet a whole frame, and whether `drained` is owed.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    decoder: Decoder,
+    /// The large frame that is arriving.
+    large: Vec<u8>,
+    undrained: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(frame_max: usize) -> Self {
+        Self { decoder: Decoder::new(frame_max), large: Vec::new(), undrained: false }
+    }
+
+    /// See [`Decoder::fill`].
+    pub(crate) fn fill(
+        &mut self,
+        limit: usize,
+        read: impl FnOnce(&mut Vec<u8>, usize) -> io::Result<usize>,
+    ) -> io::Result<Filled> {
+        self.decoder.fill(&mut self.large, limit, read)
+    }
+
+    /// Delivers all frames that are complete, as long as anybody wants them.
+    pub(crate) fn deliver(
+        &mut self,
+        events: &dyn LinkEvents,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(), Malformed> {
+        // A callback may drop the link; it gets no more of what has already been read then.
+        while is_wanted() {
+            let frame = match self.decoder.next(&mut self.large)? {
+                None => break,
+                Some(Item::Small(bytes)) => Cow::Borrowed(bytes),
+                Some(Item::Large) => Cow::Owned(mem::take(&mut self.large)),
+            };
+            self.undrained = true;
+            events.frame(frame);
+        }
+        Ok(())
+    }
+
+    /// Whether frames were delivered since this was asked last.
+    pub(crate) fn owes_drained(&mut self) -> bool {
+        mem::take(&mut self.undrained)
+    }
+
+    /// What it means if nothing follows.
+    pub(crate) fn at_end(&self) -> Closed {
+        if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated }
+    }
+
+    /// Gives the memory back. Nothing is filled in after this.
+    pub(crate) fn clear(&mut self) {
+        self.decoder.clear();
+        self.large = Vec::new();
+    }
+}

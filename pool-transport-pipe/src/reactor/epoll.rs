@@ -1,0 +1,345 @@
+//! The reactor with epoll: one own thread, and at most one driver beside it.
+//!
+//! # Two waiters, no hand-over
+//! The own thread and the driver wait on the same epoll descriptor. Linux wakes the waiter that came last, so
+//! that is usually the driver: it reads and delivers itself, and the own thread sleeps on. Nothing here depends
+//! on that order. Read ends are edge-triggered, so that each event goes to one waiter only; the reading role
+//! of [`Input`](crate::input) sorts out the case that two events of one link go to two.
+//!
+//! # Interrupting a driver
+//! `interrupt` sets a flag and rings the *bell*, an eventfd in the same epoll set. Three interleavings matter:
+//!
+//! - *Between the driver's look at `done` and its wait.* It lowers the flag before it looks, so the flag stays
+//!   up and the bell, being an edge, is still there when it waits: the wait returns at once.
+//! - *The own thread takes the bell's edge.* The flag is up and somebody drives, so the edge was not
+//!   for it. It steps aside: it rings again and waits, not in epoll, until the driver has lowered the flag or
+//!   left. Only the driver can take that second edge.
+//! - *The driver leaves at the same moment.* It clears `driver` before it looks at `aside`, and the own thread
+//!   sets `aside` before it looks at `driver`, all of it sequentially consistent: one of them sees the other.
+//!
+//! An edge that comes too late is taken by whoever waits next, and means nothing to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pool_core::transport::{Driven, Until};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::input::Progress;
+use crate::link::{Key, Line, lock};
+
+use super::THREAD;
+
+/// What links and the transport hold. The last of them to go ends the thread.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    core: Arc<Core>,
+}
+
+struct Core {
+    epoll: OwnedFd,
+    bell: OwnedFd,
+    lines: Mutex<HashMap<u64, Arc<Line>>>,
+    next_key: AtomicU64,
+    stop: AtomicBool,
+    /// Who drives, by [`this_thread`]; 0: nobody.
+    driver: AtomicUsize,
+    /// Somebody wants the driver to look at `done`.
+    interrupted: AtomicBool,
+    /// The own thread waits for the driver to notice.
+    aside: AtomicBool,
+    noticed_lock: Mutex<()>,
+    noticed: Condvar,
+    /// Links that a leaving driver had not read to the end, together with their reading roles.
+    left_over: Mutex<Vec<Arc<Line>>>,
+}
+
+impl Reactor {
+    pub(crate) fn start() -> io::Result<Arc<Self>> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        let core = Arc::new(Core {
+            epoll,
+            bell,
+            lines: Mutex::default(),
+            next_key: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            driver: AtomicUsize::new(0),
+            interrupted: AtomicBool::new(false),
+            aside: AtomicBool::new(false),
+            noticed_lock: Mutex::default(),
+            noticed: Condvar::new(),
+            left_over: Mutex::default(),
+        });
+        let own = Arc::clone(&core);
+        thread::Builder::new().name(THREAD.to_owned()).spawn(move || own.run())?;
+        Ok(Arc::new(Self { core }))
+    }
+
+    pub(crate) fn new_key(&self) -> Key {
+        Key(self.core.next_key.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// From now on `line` hears when `fd` has something to read.
+    pub(crate) fn register(&self, line: &Arc<Line>, key: Key, fd: &Arc<OwnedFd>) -> io::Result<()> {
+        lock(&self.core.lines).insert(key.0, Arc::clone(line));
+        let added = epoll::add(&self.core.epoll, fd, data(key, READ), EventFlags::IN | EventFlags::ET);
+        added.inspect_err(|_| self.forget_line(key))?;
+        Ok(())
+    }
+
+    /// The line hears nothing any more.
+    pub(crate) fn forget_line(&self, key: Key) {
+        let line = lock(&self.core.lines).remove(&key.0);
+        // Dropped after the lock: the last line may take the reactor with it.
+        drop(line);
+    }
+
+    /// To be called before `fd` is closed: a copy of it that a forked child holds would keep it in the set.
+    pub(crate) fn forget_read(&self, _: Key, fd: &Arc<OwnedFd>) {
+        // It can only fail if it is not in the set, which is what is wanted.
+        let _ = epoll::delete(&self.core.epoll, fd);
+    }
+
+    /// Like [`forget_read`](Self::forget_read), for a descriptor that may never have been in the set.
+    pub(crate) fn forget_write(&self, _: Key, fd: &Arc<OwnedFd>) {
+        let _ = epoll::delete(&self.core.epoll, fd);
+    }
+
+    /// Tells the line of `key` once when `fd` has room.
+    pub(crate) fn want_write(&self, key: Key, fd: &Arc<OwnedFd>) -> io::Result<()> {
+        let (set, flags) = (&self.core.epoll, EventFlags::OUT | EventFlags::ONESHOT);
+        match epoll::modify(set, fd, data(key, WRITE), flags) {
+            Err(Errno::NOENT) => Ok(epoll::add(set, fd, data(key, WRITE), flags)?),
+            other => Ok(other?),
+        }
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.core.interrupt();
+    }
+
+    /// Lets the calling thread do the reactor's work, until `until` says so or `has_ended`.
+    pub(crate) fn drive(&self, until: &Until<'_>, has_ended: &AtomicBool) -> Driven {
+        if (until.done)() {
+            return Driven::Done;
+        }
+        let Some(mut driver) = Driver::enter(&self.core) else { return Driven::Busy };
+        loop {
+            self.core.notice();
+            // After this, who satisfies `done` and then calls `interrupt` finds the flag down.
+            fence(Ordering::SeqCst);
+            if (until.done)() {
+                return Driven::Done;
+            }
+            if has_ended.load(Ordering::SeqCst) {
+                return Driven::Busy;
+            }
+            let timeout = match until.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Driven::TimedOut,
+                // Longer waits are cut into such that every kernel takes.
+                timeout => timeout.map(|timeout| timeout.min(WAIT_MAX)),
+            };
+            driver.waiter.wait(timeout);
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        // Nobody drives: a driver holds a link. And who drops may be the own thread, so there is no join.
+        self.core.stop.store(true, Ordering::SeqCst);
+        self.core.ring();
+    }
+}
+
+/// The driver's stay. Leaving it happens on unwinding too: `done` is foreign code.
+struct Driver<'a> {
+    waiter: Waiter<'a>,
+}
+
+impl<'a> Driver<'a> {
+    fn enter(core: &'a Core) -> Option<Self> {
+        let entered = core.driver.compare_exchange(0, this_thread(), Ordering::SeqCst, Ordering::Relaxed);
+        entered.ok().map(|_| Self { waiter: Waiter::new(core) })
+    }
+}
+
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        let core = self.waiter.core;
+        core.driver.store(0, Ordering::SeqCst);
+        core.tell_aside();
+        let left = mem::take(&mut self.waiter.unfinished);
+        if !left.is_empty() {
+            lock(&core.left_over).extend(left);
+            core.ring();
+        }
+    }
+}
+
+impl Core {
+    /// The own thread.
+    fn run(&self) {
+        let mut waiter = Waiter::new(self);
+        while !self.stop.load(Ordering::SeqCst) {
+            if waiter.wait(None) == Bell::Rang {
+                self.step_aside();
+            }
+        }
+    }
+
+    fn interrupt(&self) {
+        // With the fence in `drive`: either we see the driver, or it sees what made us call.
+        fence(Ordering::SeqCst);
+        let driver = self.driver.load(Ordering::SeqCst);
+        // A driver that interrupts itself, from a callback, is about to look anyway.
+        if driver == 0 || driver == this_thread() {
+            return;
+        }
+        // If the flag was up, the bell's edge is still on its way to the driver.
+        if !self.interrupted.swap(true, Ordering::SeqCst) {
+            self.ring();
+        }
+    }
+
+    /// The driver has come back from its wait, for whatever reason.
+    fn notice(&self) {
+        if self.interrupted.load(Ordering::SeqCst) {
+            self.interrupted.store(false, Ordering::SeqCst);
+            self.tell_aside();
+        }
+    }
+
+    fn tell_aside(&self) {
+        if self.aside.load(Ordering::SeqCst) {
+            // With the lock the own thread is either before its look at the flags or in its wait.
+            drop(lock(&self.noticed_lock));
+            self.noticed.notify_all();
+        }
+    }
+
+    /// Passes a bell that was meant for the driver on to it.
+    fn step_aside(&self) {
+        let is_due = || self.driver.load(Ordering::SeqCst) != 0 && self.interrupted.load(Ordering::SeqCst);
+        if !is_due() {
+            return;
+        }
+        self.aside.store(true, Ordering::SeqCst);
+        self.ring();
+        let mut guard = lock(&self.noticed_lock);
+        while is_due() {
+            guard = self.noticed.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        self.aside.store(false, Ordering::SeqCst);
+    }
+
+    fn ring(&self) {
+        // Each write is an edge, so nobody need ever read it; and the counter cannot get full in a lifetime.
+        let rung = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        debug_assert!(rung.is_ok());
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+/// A thread's part in the waiting, own or driver.
+struct Waiter<'a> {
+    core: &'a Core,
+    /// Links that had more than a turn's worth. This thread has their reading roles.
+    unfinished: VecDeque<Arc<Line>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bell {
+    Silent,
+    Rang,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(core: &'a Core) -> Self {
+        Self { core, unfinished: VecDeque::new() }
+    }
+
+    /// Waits once, and does the work of every link that has some.
+    fn wait(&mut self, timeout: Option<Duration>) -> Bell {
+        let timeout = if self.unfinished.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let mut buffer = [MaybeUninit::uninit(); EVENTS_MAX];
+        let events = match epoll::wait(self.core.epoll.as_fd(), &mut buffer, timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return Bell::Silent,
+            Err(error) => panic!("invariant: epoll_wait on our own descriptor works: {error}"),
+        };
+        let mut bell = Bell::Silent;
+        for event in events {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data == BELL {
+                bell = Bell::Rang;
+                self.unfinished.extend(mem::take(&mut *lock(&self.core.left_over)));
+            } else {
+                self.dispatch(data, flags);
+            }
+        }
+        self.finish_some();
+        bell
+    }
+
+    fn dispatch(&mut self, data: u64, flags: EventFlags) {
+        let line = lock(&self.core.lines).get(&(data >> KIND_BITS)).cloned();
+        // A link that was dropped after the kernel made this event.
+        let Some(line) = line else { return };
+        if data & KIND_MASK == WRITE {
+            line.writable();
+        } else if line.readable(flags.intersects(EventFlags::HUP | EventFlags::ERR)) == Progress::More {
+            self.unfinished.push_back(line);
+        }
+    }
+
+    /// One more turn for each link that needs it.
+    fn finish_some(&mut self) {
+        for _ in 0..self.unfinished.len() {
+            let Some(line) = self.unfinished.pop_front() else { return };
+            if line.go_on() == Progress::More {
+                self.unfinished.push_back(line);
+            }
+        }
+    }
+}
+
+fn data(key: Key, kind: u64) -> EventData {
+    EventData::new_u64(key.0 << KIND_BITS | kind)
+}
+
+/// A number that tells this thread from all others that are alive, and is not 0.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
+
+const KIND_BITS: u32 = 1;
+const KIND_MASK: u64 = 1;
+const READ: u64 = 0;
+const WRITE: u64 = 1;
+/// No key gets this far.
+const BELL: u64 = u64::MAX;
+/// Events taken at once.
+const EVENTS_MAX: usize = 32;
+/// A driver's wait without looking at the clock.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
