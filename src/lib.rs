@@ -1,2 +1,107 @@
-//! process-pool.
-pub use pool_core;
+//! CPython's `ProcessPoolExecutor` for Rust: run functions in other processes.
+//!
+//! For work that must be killable, for C libraries that crash, leak or are not thread-safe, for decoders of
+//! untrusted input. A worker that dies costs the one call it was running; the pool replaces it and goes on.
+//! Nothing hangs, and no worker outlives its parent.
+//!
+//! ```
+//! use process_pool::Executor;
+//!
+//! fn square(n: u64) -> u64 {
+//!     n * n
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     process_pool::init(); // First: in a worker this does not return.
+//!
+//!     let pool = Executor::new()?;
+//!     let handle = pool.submit(square, 12)?;
+//!     assert_eq!(handle.result()?, 144);
+//!
+//!     let squares: Result<Vec<_>, _> = pool.map(square, 1..=4).collect();
+//!     assert_eq!(squares?, [1, 4, 9, 16]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # `init()`
+//! Workers are this program, started again. [`init`] at the top of `main` makes it one: in the parent it
+//! returns at once, in a worker never. **What stands before it in `main` runs in each worker too.** A program
+//! that does not call it gets a clear error from [`Executor::new`]. Tests have no `main` of their own: there,
+//! [`auto_init!`] does the same before the harness starts.
+//!
+//! # What can be sent
+//! A function item or a closure that captures nothing (anything else does not compile), with one argument and
+//! a result that serde can carry. Several arguments go in a tuple; blobs in [`Bytes`].
+//!
+//! # What can go wrong
+//! [`SubmitError`]: the call was not accepted and never ran. [`TaskError`]: it has no result, because it
+//! panicked, its worker was lost, or a value could not be carried. A call runs at most once, always.
+//!
+//! # Features
+//! They only add names: `exec` and `pipe`, both on by default.
+
+pub use pool_core::{
+    BrokenPool, BuildError, Builder, Bytes, Codec, Context, Executor, Function, Initialized, Map, OnWorkerLoss,
+    RestartLimit, ReturnWhen, Settled, Shutdown, SubmitError, TaskError, TaskHandle, TaskState, Waited, WorkerId,
+    WorkerMain, as_completed, available, wait,
+};
+pub use pool_core::{codec, context, error, future, spawner, transport, worker};
+
+/// Start methods: how a worker process comes to be.
+pub mod spawn {
+    #[cfg(feature = "exec")]
+    pub use pool_spawn_exec::Exec;
+}
+
+/// Transports: how calls and results travel.
+pub mod carry {
+    #[cfg(feature = "pipe")]
+    pub use pool_transport_pipe::Pipe;
+}
+
+/// Becomes a worker if this process was started as one; else returns at once.
+///
+/// Call it first in `main`. Short for `worker_main().run()`.
+pub fn init() {
+    worker_main().run();
+}
+
+/// The entry with everything that the features of this crate bring, to add named tasks or transports of your
+/// own to before it [runs](WorkerMain::run).
+pub fn worker_main() -> WorkerMain {
+    let main = WorkerMain::new();
+    #[cfg(feature = "exec")]
+    let main = main.start_method(context::StartMethod {
+        name: "exec",
+        make: || Box::new(spawn::Exec::new()),
+        entry: Some(Box::new(pool_spawn_exec::ExecEntry)),
+    });
+    #[cfg(feature = "pipe")]
+    let main = main.transport(context::Way {
+        name: "pipe",
+        make: || Box::new(carry::Pipe::new()),
+        connector: Box::new(pool_transport_pipe::PipeConnector),
+    });
+    main
+}
+
+/// Runs [`init`] before `main`. For test binaries, whose `main` is not yours; once, at the top of the file.
+///
+/// Workers then begin and end before the test harness does. Life before `main` is outside of what the standard
+/// library promises, though what workers need works there; programs with a `main` call [`init`].
+#[macro_export]
+macro_rules! auto_init {
+    () => {
+        const _: () = {
+            extern "C" fn auto_init() {
+                $crate::init();
+            }
+            #[used]
+            #[cfg_attr(all(unix, not(target_vendor = "apple")), unsafe(link_section = ".init_array"))]
+            #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func,mod_init_funcs"))]
+            #[cfg_attr(windows, unsafe(link_section = ".CRT$XCU"))]
+            static AUTO_INIT: extern "C" fn() = auto_init;
+        };
+    };
+}

@@ -105,6 +105,10 @@ impl Transport for Pipe {
         ticket::NAME
     }
 
+    fn frame_max(&self) -> usize {
+        self.frame_max
+    }
+
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
         self.host.open(self.frame_max, events)
     }
