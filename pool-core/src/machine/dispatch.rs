@@ -251,8 +251,13 @@ impl Machine {
     }
 
     pub(super) fn wants_worker(&self) -> bool {
+        // One that seems to have come to nothing first has its end looked into, which may ask for a pause.
+        let open_question =
+            |worker: &Worker| worker.state == State::Suspect && !worker.fruitful && !worker.expected;
         // What a stalled worker holds is wanted elsewhere too, so every unsettled call counts.
-        self.phase.works() && self.workers() < self.config.max_workers.min(self.items.unsettled())
+        self.phase.works()
+            && self.workers() < self.config.max_workers.min(self.items.unsettled())
+            && !self.workers.iter().any(open_question)
     }
 
     pub(super) fn count(&self, state: State) -> usize {

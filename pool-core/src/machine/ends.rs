@@ -72,6 +72,9 @@ impl Machine {
         worker.deadline = Some(now + GONE_WITHIN);
         self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Alarm);
+        if self.config.on_worker_loss == OnWorkerLoss::Replace {
+            self.order_workers(now);
+        }
     }
 
     /// If link and process are both at their end, looks into what the worker held.

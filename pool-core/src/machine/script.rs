@@ -2,6 +2,283 @@
 
 use super::*;
 
-fn at(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+const NOW: Duration = Duration::from_millis(100);
+const LATER: Duration = Duration::from_secs(100);
+
+fn config(max_workers: usize) -> Config {
+    Config {
+        max_workers,
+        call_queue_bound: max_workers + EXTRA_QUEUED_CALLS,
+        window_max: 64,
+        max_tasks_per_child: None,
+        on_worker_loss: OnWorkerLoss::Replace,
+        restart_limit: RestartLimit::default(),
+        start_deadline: Duration::from_secs(10),
+        stop_grace: Duration::from_secs(5),
+    }
+}
+
+fn w(id: u64) -> WorkerId {
+    WorkerId(id)
+}
+
+/// A machine and the orders it has given since they were last looked at.
+struct Script {
+    machine: Machine,
+    calls: Vec<WorkId>,
+}
+
+impl Script {
+    fn new(config: Config) -> Self {
+        Self { machine: Machine::new(config), calls: Vec::new() }
+    }
+
+    /// A pool of live workers without calls.
+    fn live(config: Config, revocable: Option<usize>) -> Self {
+        let mut script = Self::new(config);
+        for id in 0..config.max_workers as u64 {
+            script.submit();
+            script.feed(Input::WorkerReady(w(id), revocable));
+        }
+        while let Some((worker, seq)) = script.first_sent() {
+            script.finish(worker, seq);
+        }
+        script.calls.clear();
+        script
+    }
+
+    fn first_sent(&self) -> Option<(WorkerId, Seq)> {
+        self.machine.workers.iter().find_map(|worker| Some((worker.id, worker.sent.front()?.seq)))
+    }
+
+    fn submit(&mut self) -> Vec<Output> {
+        self.calls.extend(self.machine.submit(NOW));
+        self.orders()
+    }
+
+    fn feed(&mut self, input: Input) -> Vec<Output> {
+        self.machine.handle(input, NOW);
+        self.orders()
+    }
+
+    fn finish(&mut self, worker: WorkerId, seq: Seq) -> Vec<Output> {
+        self.machine.result(worker, seq);
+        self.machine.refill(worker, NOW);
+        self.orders()
+    }
+
+    fn orders(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.machine.poll()).filter(|order| *order != Output::Alarm).collect()
+    }
+
+    /// Link and process of a worker come to their end.
+    fn die(&mut self, worker: WorkerId) -> Vec<Output> {
+        let mut orders = self.feed(Input::LinkClosed(worker));
+        orders.extend(self.feed(Input::Exited(worker)));
+        orders
+    }
+}
+
+#[test]
+fn workers_are_started_on_demand_and_those_that_are_starting_count() {
+    let mut pool = Script::new(config(2));
+    assert_eq!(pool.submit(), [Output::Spawn(w(0))]);
+    assert_eq!(pool.submit(), [Output::Spawn(w(1))]);
+    assert_eq!(pool.submit(), [], "no third worker");
+}
+
+#[test]
+fn an_idle_worker_is_used_again_instead_of_starting_another() {
+    let mut pool = Script::new(config(4));
+    pool.submit();
+    let seq = Seq(0);
+    assert_eq!(pool.feed(Input::WorkerReady(w(0), Some(8))), [Output::Send(w(0), seq, pool.calls[0])]);
+    assert_eq!(pool.finish(w(0), seq), []);
+    pool.submit();
+    assert_eq!(pool.machine.workers(), 1);
+}
+
+#[test]
+fn a_dead_worker_costs_the_call_it_had_started_and_the_others_go_elsewhere() {
+    let mut pool = Script::live(config(1), Some(8));
+    pool.submit();
+    pool.submit();
+    let (first, second) = (pool.calls[0], pool.calls[1]);
+    let seqs: Vec<_> = pool.machine.workers[0].sent.iter().map(|sent| sent.seq).collect();
+    let orders = pool.feed(Input::LinkClosed(w(0)));
+    assert_eq!(orders, [Output::Spawn(w(1)), Output::Signal(w(0), Signal::Kill)], "it is replaced at once");
+    assert_eq!(
+        pool.feed(Input::Exited(w(0))),
+        [Output::Revoke(w(0), seqs[1]), Output::Revoke(w(0), seqs[0])],
+        "its calls are looked into when link and process have ended"
+    );
+    assert_eq!(pool.feed(Input::Answered(w(0), seqs[1], Claim::Revoked)), []);
+    assert_eq!(
+        pool.feed(Input::Answered(w(0), seqs[0], Claim::Started)),
+        [Output::Settle(first, How::Lost(w(0))), Output::Forget(w(0))]
+    );
+    assert_eq!(pool.feed(Input::WorkerReady(w(1), Some(8))), [Output::Send(w(1), Seq(0), second)]);
+}
+
+#[test]
+fn where_nobody_can_tell_only_the_first_call_may_have_started() {
+    let mut pool = Script::live(config(1), None);
+    pool.submit();
+    pool.submit();
+    let seqs: Vec<_> = pool.machine.workers[0].sent.iter().map(|sent| sent.seq).collect();
+    assert_eq!(seqs.len(), 2);
+    pool.die(w(0));
+    pool.feed(Input::Answered(w(0), seqs[1], Claim::Unknown));
+    let orders = pool.feed(Input::Answered(w(0), seqs[0], Claim::Unknown));
+    assert_eq!(orders[0], Output::Settle(pool.calls[0], How::Lost(w(0))));
+    assert_eq!(pool.machine.place(pool.calls[1]), Some(Place::Pending));
+}
+
+#[test]
+fn a_call_that_was_sent_again_twice_is_lost_with_the_third_worker() {
+    let mut pool = Script::new(config(1));
+    pool.submit();
+    for id in 0..2 {
+        pool.feed(Input::WorkerReady(w(id), Some(8)));
+        pool.die(w(id));
+        pool.feed(Input::Answered(w(id), Seq(0), Claim::Revoked));
+        assert_eq!(pool.machine.place(pool.calls[0]), Some(Place::Pending));
+        pool.machine.handle(Input::TimePassed, LATER);
+        pool.orders();
+    }
+    pool.feed(Input::WorkerReady(w(2), Some(8)));
+    pool.die(w(2));
+    let orders = pool.feed(Input::Answered(w(2), Seq(0), Claim::Revoked));
+    assert_eq!(orders[0], Output::Settle(pool.calls[0], How::Lost(w(2))));
+}
+
+#[test]
+fn breaking_settles_every_call_when_the_exit_is_known() {
+    let mut pool = Script::live(Config { on_worker_loss: OnWorkerLoss::Break, ..config(2) }, Some(8));
+    for _ in 0..3 {
+        pool.submit();
+    }
+    pool.feed(Input::LinkClosed(w(0)));
+    let orders = pool.feed(Input::Exited(w(0)));
+    assert_eq!(orders[0], Output::Break(BreakCause::WorkerLost(w(0))));
+    let settled = orders.iter().filter(|order| matches!(order, Output::Settle(_, How::Broken))).count();
+    assert_eq!(settled, 3);
+    assert!(orders.contains(&Output::Signal(w(1), Signal::Kill)));
+    assert!(pool.machine.submit(NOW).is_none());
+    assert_eq!(pool.die(w(1)).last(), Some(&Output::Close));
+}
+
+#[test]
+fn cancelling_a_sent_call_asks_its_link_and_one_beyond_reach_is_too_late() {
+    for (revocable, expected) in [(Some(8), Cancel::Revoke(w(0), Seq(1))), (None, Cancel::TooLate)] {
+        let mut pool = Script::live(config(1), revocable);
+        pool.submit();
+        assert_eq!(pool.machine.cancel(pool.calls[0], NOW), expected);
+    }
+}
+
+#[test]
+fn a_call_behind_a_busy_worker_moves_to_one_that_becomes_idle() {
+    let mut pool = Script::live(config(2), Some(8));
+    for _ in 0..4 {
+        pool.submit();
+    }
+    let held: Vec<_> = pool.machine.workers.iter().map(|worker| worker.sent.len()).collect();
+    assert_eq!(held, [2, 2]);
+    let seqs: Vec<_> = pool.machine.workers[1].sent.iter().map(|sent| sent.seq).collect();
+    pool.finish(w(1), seqs[0]);
+    let orders = pool.finish(w(1), seqs[1]);
+    let waiting = pool.machine.workers[0].sent[1];
+    assert_eq!(orders, [Output::Revoke(w(0), waiting.seq)]);
+    let orders = pool.feed(Input::Answered(w(0), waiting.seq, Claim::Revoked));
+    assert!(matches!(orders[..], [Output::Send(id, _, call)] if id == w(1) && call == waiting.id));
+}
+
+#[test]
+fn workers_that_come_to_nothing_break_the_pool_after_so_many() {
+    let mut pool = Script::new(config(1));
+    pool.submit();
+    let mut broken = false;
+    for id in 0..u64::from(RestartLimit::default().failures) {
+        assert!(!broken, "not before");
+        let orders = pool.die(w(id));
+        broken = orders.contains(&Output::Break(BreakCause::TooManyFailures(w(id))));
+        pool.machine.handle(Input::TimePassed, NOW + Duration::from_secs(2));
+        pool.orders();
+    }
+    assert!(broken);
+    assert_eq!(pool.machine.phase(), Phase::Closed);
+}
+
+#[test]
+fn what_runs_out_for_a_while_is_waited_for_until_the_start_deadline() {
+    let mut pool = Script::new(config(1));
+    let mut orders = pool.submit();
+    for id in 0..40 {
+        assert_eq!(orders, [Output::Spawn(w(id))]);
+        assert_eq!(pool.feed(Input::SpawnFailed { worker: w(id), transient: true }), [Output::Forget(w(id))]);
+        // The pause is over, the deadline is not.
+        pool.machine.handle(Input::TimePassed, NOW + Duration::from_secs(2));
+        orders = pool.orders();
+    }
+    pool.feed(Input::SpawnFailed { worker: w(40), transient: true });
+    pool.machine.handle(Input::TimePassed, NOW + Duration::from_secs(10));
+    assert_eq!(pool.orders()[0], Output::Break(BreakCause::NoWorkerInTime(Some(w(40)))));
+}
+
+#[test]
+fn a_worker_leaves_after_its_last_allowed_call_and_is_replaced() {
+    let mut pool = Script::new(Config { max_tasks_per_child: Some(2), ..config(1) });
+    for _ in 0..3 {
+        pool.submit();
+    }
+    let orders = pool.feed(Input::WorkerReady(w(0), Some(8)));
+    assert_eq!(orders.len(), 2, "it gets as many calls as it may run");
+    pool.finish(w(0), Seq(0));
+    assert_eq!(pool.finish(w(0), Seq(1)), [Output::Stop(w(0)), Output::Spawn(w(1))]);
+}
+
+#[test]
+fn an_idle_pool_wants_to_be_told_nothing() {
+    let pool = Script::live(config(2), Some(8));
+    assert_eq!(pool.machine.deadline(), None);
+}
+
+#[test]
+fn shutdown_finishes_what_was_submitted_and_lets_the_workers_go() {
+    let mut pool = Script::live(config(1), Some(8));
+    pool.submit();
+    assert_eq!(pool.feed(Input::ShutdownCalled { cancel_pending: false }), []);
+    assert!(pool.machine.submit(NOW).is_none());
+    let (worker, seq) = pool.first_sent().expect("the call is at the worker");
+    assert_eq!(pool.finish(worker, seq), [Output::Stop(worker)]);
+    assert_eq!(pool.feed(Input::WorkerLeft(worker)), []);
+    assert_eq!(pool.die(worker), [Output::Forget(worker), Output::Close]);
+}
+
+#[test]
+fn a_worker_that_does_not_leave_is_killed() {
+    let mut pool = Script::live(config(1), Some(8));
+    pool.feed(Input::ShutdownCalled { cancel_pending: false });
+    pool.machine.handle(Input::TimePassed, LATER);
+    assert_eq!(pool.orders(), [Output::Signal(w(0), Signal::Kill)]);
+}
+
+#[test]
+fn forced_workers_take_what_they_run_with_them_and_the_rest_is_cancelled() {
+    let mut pool = Script::live(config(1), Some(2));
+    for _ in 0..3 {
+        pool.submit();
+    }
+    let seqs: Vec<_> = pool.machine.workers[0].sent.iter().map(|sent| sent.seq).collect();
+    let orders = pool.feed(Input::ForceCalled(Signal::Kill));
+    assert!(orders.contains(&Output::Settle(pool.calls[2], How::Cancelled)), "it was in the queue: {orders:?}");
+    assert!(orders.contains(&Output::Signal(w(0), Signal::Kill)));
+    let orders = pool.feed(Input::Answered(w(0), seqs[1], Claim::Revoked));
+    assert_eq!(orders, [Output::Settle(pool.calls[1], How::Cancelled)]);
+    pool.feed(Input::Answered(w(0), seqs[0], Claim::Started));
+    pool.die(w(0));
+    let orders = pool.feed(Input::Answered(w(0), seqs[0], Claim::Started));
+    assert_eq!(orders[0], Output::Settle(pool.calls[0], How::Lost(w(0))));
+    assert_eq!(orders.last(), Some(&Output::Close));
 }
