@@ -1,1 +1,1 @@
-//! process-pool's transport over the crate ipc-channel (not there yet).
+//! process-pool's transport over the crate ipc-channel. Not there yet: this crate is empty.
