@@ -49,7 +49,6 @@ impl Map {
 /// FNV-1a over eight bytes at a time; the tail is padded with zeros and the length goes in last.
 ///
 /// It tells builds apart that nobody forges; it is no defence against somebody who tries.
-#[cfg_attr(windows, expect(dead_code, reason = "Windows images carry a stamp and need no hash"))]
 pub(crate) fn hash(state: u64, bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let step = |state: u64, word: u64| (state ^ word).wrapping_mul(PRIME).rotate_left(23);
@@ -63,7 +62,6 @@ pub(crate) fn hash(state: u64, bytes: &[u8]) -> u64 {
 }
 
 /// Where [`hash`] starts: FNV's offset basis.
-#[cfg_attr(windows, expect(dead_code, reason = "Windows images carry a stamp and need no hash"))]
 pub(crate) const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 
 #[cfg(test)]

@@ -6,12 +6,11 @@
 use std::io;
 use std::process::Command;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::launch::{Ended, LaunchError, OnEnded, report};
+use crate::launch::{LaunchError, OnEnded, report};
 use crate::parcel::Parcel;
-use crate::platform::{self, Child, Running};
+use crate::platform::{self, Child};
 
 /// Starts a child from a new thread, which then waits for it.
 pub(crate) fn launch(command: Command, parcel: Parcel, on_ended: OnEnded) -> Result<Child, LaunchError> {
@@ -34,27 +33,8 @@ pub(crate) fn launch(command: Command, parcel: Parcel, on_ended: OnEnded) -> Res
     answer.recv().unwrap_or_else(|_| Err(LaunchError::Spawn(io::Error::other("the starting thread panicked"))))
 }
 
-/// Waits for a child that another thread has started and cannot wait for.
-#[cfg(target_os = "linux")]
-pub(crate) fn adopt(running: Running, on_ended: OnEnded) {
-    // If no thread can be had, its closure is dropped; what is in this place is not.
-    let place = Arc::new(Mutex::new(Some((running, on_ended))));
-    let take = |place: &Mutex<Option<_>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let theirs = Arc::clone(&place);
-    let body = move || {
-        if let Some((running, on_ended)) = take(&theirs) {
-            report(on_ended, Running::wait(running));
-        }
-    };
-    if let Err(error) = thread::Builder::new().name(NAME.to_owned()).stack_size(STACK).spawn(body)
-        && let Some((running, on_ended)) = take(&place)
-    {
-        drop(running);
-        report(on_ended, Ended { status: Err(error), last_words: None });
-    }
-}
-
-const NAME: &str = "pool-wait";
+/// The name of these threads.
+pub(crate) const NAME: &str = "pool-wait";
 
 /// Enough for the callback, which is not ours; only what is touched costs memory.
-const STACK: usize = 256 * 1024;
+pub(crate) const STACK: usize = 256 * 1024;

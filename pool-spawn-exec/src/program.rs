@@ -1,7 +1,6 @@
 //! Which program file to run.
 
 use std::env;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -49,7 +48,8 @@ impl Program {
     }
 
     /// The name that the worker sees itself called by, where it is not the path.
-    pub(crate) fn called(&self) -> Option<OsString> {
+    #[cfg(unix)]
+    pub(crate) fn called(&self) -> Option<std::ffi::OsString> {
         match self {
             // Some programs look at it to decide what they are.
             Self::Own => env::args_os().next().or_else(|| env::current_exe().ok().map(Into::into)),

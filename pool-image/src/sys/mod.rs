@@ -18,7 +18,6 @@ pub(crate) use macho::{identity, main_map};
 pub(crate) use pe::{identity, main_map};
 
 /// A hash of all code and constants as they lie in memory. Takes milliseconds, so it is the last resort.
-#[cfg(unix)]
 fn hash_of_constants(map: &crate::map::Map) -> Vec<u8> {
     let hash = map.constant().fold(crate::map::HASH_START, |state, segment| {
         let len = segment.end - segment.start;

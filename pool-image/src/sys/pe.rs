@@ -29,8 +29,9 @@ pub(crate) fn main_map() -> Option<Map> {
     Map::new(segments)
 }
 
-/// Tells the image by the linker's stamp and, if it can be opened, by the file it came from.
-pub(crate) fn identity(_map: &Map) -> Result<Vec<u8>, &'static str> {
+/// Tells the image by the linker's stamp and by the file it came from or, if that cannot be opened, by what is
+/// mapped: the stamp alone may be zero.
+pub(crate) fn identity(map: &Map) -> Result<Vec<u8>, &'static str> {
     let image = Image::main().ok_or("the main module has no PE header")?;
     let stamp = image.stamp().ok_or("the main module's PE header is cut short")?;
     let mut bytes = b"P1".to_vec();
@@ -44,8 +45,7 @@ pub(crate) fn identity(_map: &Map) -> Result<Vec<u8>, &'static str> {
                 bytes.extend(number.to_le_bytes());
             }
         }
-        // Said too, so that a process that could open the file never equals one that could not.
-        None => bytes.push(b'-'),
+        None => bytes.extend(super::hash_of_constants(map)),
     }
     Ok(bytes)
 }

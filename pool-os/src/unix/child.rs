@@ -146,10 +146,10 @@ impl Running {
         self.process.try_wait()
     }
 
-    /// Undoes the start.
-    pub(super) fn abandon(mut self) {
-        // Not reaped yet, so its number is its own.
+    /// Ends it and waits for that.
+    pub(super) fn kill(mut self) -> Ended {
+        // It is not reaped yet, so its number is its own.
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.wait()
     }
 }

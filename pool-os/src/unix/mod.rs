@@ -9,6 +9,6 @@ mod sys;
 
 pub use bootstrap::{arrive, is_ours};
 pub use child::Child;
-pub(crate) use child::{Running, launch};
+pub(crate) use child::launch;
 pub use lifeline::LastWords;
 pub(crate) use sys::is_elevated;

@@ -167,18 +167,18 @@ impl Thread {
             // Gone without a trace: the program ignores SIGCHLD, so the kernel keeps no exit status.
             Err((running, Errno::SRCH)) => {
                 let child = running.child();
-                waiter::adopt(running, on_ended);
+                adopt(running, on_ended);
                 return Ok(child);
             }
             Err((running, error)) => {
-                running.abandon();
+                running.kill();
                 return Err(LaunchError::io("open the process")(error));
             }
         };
         let process = running.exact().expect("invariant: `open` has just opened it");
         let key = epoll::EventData::new_u64(self.next);
         if let Err(error) = epoll::add(&self.ready, process, key, epoll::EventFlags::IN) {
-            running.abandon();
+            running.kill();
             return Err(LaunchError::io("watch the process")(error));
         }
         let child = running.child();
@@ -204,7 +204,7 @@ impl Thread {
         match epoll::wait(&self.ready, rustix::buffer::spare_capacity(&mut events), None) {
             Ok(_) | Err(Errno::INTR) => {}
             // Somebody has closed our descriptor, say. The children must be waited for all the same.
-            Err(_) => self.children.drain().for_each(|(_, (running, on_ended))| waiter::adopt(running, on_ended)),
+            Err(_) => self.children.drain().for_each(|(_, (running, on_ended))| adopt(running, on_ended)),
         }
         for event in events {
             let key = event.data.u64();
@@ -224,7 +224,7 @@ impl Thread {
         let status = match running.try_wait() {
             Ok(Some(status)) => Ok(status),
             // It has ended, but a debugger has to let go of it first.
-            Ok(None) => return waiter::adopt(running, on_ended),
+            Ok(None) => return adopt(running, on_ended),
             Err(error) => Err(error),
         };
         report(on_ended, running.ended(status));
@@ -235,6 +235,25 @@ fn answer(answers: Vec<Answer>) {
     for (reply, result) in answers {
         // The caller waits for it.
         let _ = reply.send(result);
+    }
+}
+
+/// Waits, on a thread of its own, for a child that this one cannot wait for.
+fn adopt(running: Running, on_ended: OnEnded) {
+    // If no thread can be had, its closure is dropped; what is in this place is not.
+    let place = Arc::new(Mutex::new(Some((running, on_ended))));
+    let take = |place: &Mutex<Option<_>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = Arc::clone(&place);
+    let body = move || {
+        if let Some((running, on_ended)) = take(&theirs) {
+            report(on_ended, Running::wait(running));
+        }
+    };
+    if thread::Builder::new().name(waiter::NAME.to_owned()).stack_size(waiter::STACK).spawn(body).is_err()
+        && let Some((running, on_ended)) = take(&place)
+    {
+        // Better a worker lost than an end that nobody is told of.
+        report(on_ended, running.kill());
     }
 }
 

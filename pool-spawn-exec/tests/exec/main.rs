@@ -27,10 +27,12 @@ fn main() {
     if let Ok(role) = std::env::var(harness::ROLE) {
         return jobs::play(&role);
     }
-    let mut all = cases::all();
-    #[cfg(unix)]
-    all.extend(unix::all());
-    #[cfg(target_os = "linux")]
-    all.extend(linux::all());
-    harness::main(&all);
+    let all = [
+        cases::all(),
+        #[cfg(unix)]
+        unix::all(),
+        #[cfg(target_os = "linux")]
+        linux::all(),
+    ];
+    harness::main(&all.concat());
 }

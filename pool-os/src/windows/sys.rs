@@ -1,0 +1,157 @@
+//! The calls, as safe functions over handles.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
+use std::ptr;
+use std::time::Duration;
+
+use windows_sys::Win32::Foundation::{
+    DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, SetHandleInformation,
+    WAIT_OBJECT_0,
+};
+use windows_sys::Win32::System::Console::{GetStdHandle, STD_INPUT_HANDLE, SetStdHandle};
+use windows_sys::Win32::System::JobObjects::{
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
+    SetInformationJobObject,
+};
+use windows_sys::Win32::System::Pipes::{CreatePipe, PeekNamedPipe};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentProcess, INFINITE, PROCESS_SYNCHRONIZE, TerminateProcess, WaitForSingleObject,
+};
+
+/// A pipe that takes `size` bytes before a writer waits: the end to read from, the end to write to. Neither
+/// can be inherited.
+pub(super) fn create_pipe(size: u32) -> io::Result<(OwnedHandle, OwnedHandle)> {
+    let (mut reader, mut writer) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: both places are writable; no security attributes means the default, not inheritable.
+    check(unsafe { CreatePipe(&raw mut reader, &raw mut writer, ptr::null(), size) })?;
+    Ok((own(reader), own(writer)))
+}
+
+/// Copies what lies first in a pipe without taking it; returns how much lies there in all.
+pub(super) fn peek(pipe: BorrowedHandle<'_>, into: &mut [u8]) -> io::Result<usize> {
+    let (buffer, len) = (into.as_mut_ptr().cast::<c_void>(), into.len() as u32);
+    let mut waiting = 0;
+    // SAFETY: `buffer` is writable for `len` bytes and `waiting` is writable; other answers are not asked for.
+    check(unsafe {
+        PeekNamedPipe(pipe.as_raw_handle(), buffer, len, ptr::null_mut(), &raw mut waiting, ptr::null_mut())
+    })?;
+    Ok(waiting as usize)
+}
+
+/// This process's standard input, if it has one.
+pub(super) fn standard_input() -> Option<BorrowedHandle<'static>> {
+    // SAFETY: the call has no preconditions.
+    let handle = unsafe { GetStdHandle(STD_INPUT_HANDLE) };
+    if handle.is_null() || handle == INVALID_HANDLE_VALUE {
+        return None;
+    }
+    // SAFETY: a standard handle stays open as long as the process lives, unless somebody breaks what all
+    // programs rely on.
+    Some(unsafe { BorrowedHandle::borrow_raw(handle) })
+}
+
+/// Makes `handle` this process's standard input, for good.
+pub(super) fn set_standard_input(handle: OwnedHandle) -> io::Result<()> {
+    // SAFETY: the handle is open, and as it was given up here it stays so.
+    check(unsafe { SetStdHandle(STD_INPUT_HANDLE, handle.into_raw_handle()) })
+}
+
+/// Lets no child inherit `handle`.
+pub(super) fn disinherit(handle: BorrowedHandle<'_>) -> io::Result<()> {
+    // SAFETY: the handle is open.
+    check(unsafe { SetHandleInformation(handle.as_raw_handle(), HANDLE_FLAG_INHERIT, 0) })
+}
+
+/// Puts a duplicate of `handle` into another process; returns its number there.
+pub(super) fn put_into(process: BorrowedHandle<'_>, handle: BorrowedHandle<'_>) -> io::Result<u64> {
+    duplicate(process, handle.as_raw_handle(), 0, DUPLICATE_SAME_ACCESS)
+}
+
+/// Puts a handle to this process into another one, good for waiting only.
+pub(super) fn put_self_into(process: BorrowedHandle<'_>) -> io::Result<u64> {
+    duplicate(process, this_process(), PROCESS_SYNCHRONIZE, 0)
+}
+
+fn duplicate(process: BorrowedHandle<'_>, handle: RawHandle, access: u32, options: u32) -> io::Result<u64> {
+    let mut number: RawHandle = ptr::null_mut();
+    // SAFETY: all three handles are open, or stand for this process; `number` is writable. The duplicate is
+    // not inheritable.
+    check(unsafe {
+        let (from, to) = (this_process(), process.as_raw_handle());
+        DuplicateHandle(from, handle, to, &raw mut number, access, 0, options)
+    })?;
+    Ok(number as usize as u64)
+}
+
+/// Takes over a handle that the parent has [put](put_into) into this process.
+pub(super) fn adopt(number: u64) -> OwnedHandle {
+    own(number as usize as RawHandle)
+}
+
+fn own(handle: RawHandle) -> OwnedHandle {
+    // SAFETY: both callers have it from whoever made it for this process, as its only owner: the system just
+    // now, or the parent, whose message says so and is read once.
+    unsafe { OwnedHandle::from_raw_handle(handle) }
+}
+
+/// A job that ends the process in it when its last handle is closed, but not that process's own children.
+pub(super) fn create_job() -> io::Result<OwnedHandle> {
+    // SAFETY: no attributes and no name are asked for.
+    let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
+    if job.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    let job = own(job);
+    let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
+    limits.BasicLimitInformation.LimitFlags =
+        JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK;
+    let len = size_of_val(&limits) as u32;
+    // SAFETY: the job is open, and `limits` is of the type and length that go with the class.
+    check(unsafe {
+        let limits = (&raw const limits).cast::<c_void>();
+        SetInformationJobObject(job.as_raw_handle(), JobObjectExtendedLimitInformation, limits, len)
+    })?;
+    Ok(job)
+}
+
+/// Puts `process` into `job`.
+pub(super) fn assign(job: BorrowedHandle<'_>, process: BorrowedHandle<'_>) -> io::Result<()> {
+    // SAFETY: both handles are open.
+    check(unsafe { AssignProcessToJobObject(job.as_raw_handle(), process.as_raw_handle()) })
+}
+
+/// Waits for the end of `process`; false if `limit` comes first.
+pub(super) fn wait(process: BorrowedHandle<'_>, limit: Option<Duration>) -> bool {
+    let limit = limit.map_or(INFINITE, |limit| limit.as_millis() as u32);
+    // SAFETY: the handle is open.
+    let outcome = unsafe { WaitForSingleObject(process.as_raw_handle(), limit) };
+    outcome == WAIT_OBJECT_0
+}
+
+/// Ends `process` at once.
+pub(super) fn terminate(process: BorrowedHandle<'_>) -> io::Result<()> {
+    // SAFETY: the handle is open.
+    check(unsafe { TerminateProcess(process.as_raw_handle(), KILLED) })
+}
+
+/// Ends this process at once.
+pub(super) fn terminate_self() -> ! {
+    // SAFETY: the handle stands for this process.
+    unsafe { TerminateProcess(this_process(), KILLED) };
+    std::process::abort()
+}
+
+fn this_process() -> RawHandle {
+    // SAFETY: the call has no preconditions; what it returns is a constant and need not be closed.
+    unsafe { GetCurrentProcess() }
+}
+
+fn check(ok: i32) -> io::Result<()> {
+    if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The exit code of a process that was ended by us, as `std` has it too.
+const KILLED: u32 = 1;
