@@ -1,6 +1,7 @@
 //! The worker's half: finds out whether this process is a worker, and takes what the parent sent.
 
 use std::env;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pool_core::spawner::{Arrival, Entry};
 
@@ -13,6 +14,10 @@ use crate::{MARKER, NAME, parcel};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExecEntry;
 
+/// Set when this process has asked once: what was there is taken, and what was not will not come. From then on
+/// standard input is not looked at again, which on Windows would wait for a thread that reads from it.
+static ARRIVED: AtomicBool = AtomicBool::new(false);
+
 impl Entry for ExecEntry {
     fn name(&self) -> &str {
         NAME
@@ -21,11 +26,13 @@ impl Entry for ExecEntry {
     fn is_worker(&self) -> bool {
         // Any version of it: what to do about another one is for the start message to say.
         let marked = env::var(MARKER).is_ok_and(|mark| mark.split('/').next() == Some(NAME));
-        marked && !pool_os::is_elevated() && pool_os::is_ours()
+        marked && !ARRIVED.load(Ordering::Acquire) && !pool_os::is_elevated() && pool_os::is_ours()
     }
 
     fn arrive(&self) -> Arrival {
-        if !self.is_worker() {
+        let is_worker = self.is_worker();
+        ARRIVED.store(true, Ordering::Release);
+        if !is_worker {
             return Arrival::NotAWorker;
         }
         match pool_os::arrive() {

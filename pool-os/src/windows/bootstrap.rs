@@ -8,7 +8,8 @@
 //! magic | version, bytes, handles | parent, words | each handle | bytes
 //! ```
 //!
-//! Handles travel as the numbers that they have in the child.
+//! Handles travel as the numbers that they have in the child. All up to `words` stays the same in all versions,
+//! so that another version can be answered.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -66,37 +67,50 @@ pub fn arrive() -> Arrival {
         Ok(pipe) => pipe,
         Err(error) => return Arrival::Unusable(format!("cannot set up standard input: {error}")),
     };
-    let (parcel, parent, last_words) = match receive(pipe) {
-        Ok(received) => received,
-        // Without the message there is no way to answer it.
-        Err(why) => return Arrival::Unusable(why),
+    let (start, parent, last_words) = match receive_start(&pipe) {
+        Ok(start) => start,
+        // Without this there is no way to answer.
+        Err(error) => return Arrival::Unusable(cut_short(error)),
     };
-    match lifeline::hold(parent) {
-        Ok(()) => Arrival::Parcel { parcel, last_words },
-        Err(error) => {
-            let why = format!("cannot start the lifeline's thread: {error}");
+    let outcome = receive_parcel(&pipe, &start).and_then(|parcel| match lifeline::hold(parent) {
+        Ok(()) => Ok(parcel),
+        Err(error) => Err(format!("cannot start the lifeline's thread: {error}")),
+    });
+    match outcome {
+        Ok(parcel) => Arrival::Parcel { parcel, last_words },
+        Err(why) => {
             last_words.say(&why);
             Arrival::Unusable(why)
         }
     }
 }
 
-fn receive(mut pipe: File) -> Result<(Parcel, OwnedHandle, LastWords), String> {
-    let cut = |error: io::Error| format!("the start message is cut short: {error}");
+type Start = [u8; Header::LEN];
+
+fn receive_start(mut pipe: &File) -> io::Result<(Start, OwnedHandle, LastWords)> {
     let mut start = [0; Header::LEN];
-    pipe.read_exact(&mut start).map_err(cut)?;
-    let header = Header::decode(&start)?;
-    let mut values = vec![0; (header.handles as usize + 2) * 8];
-    pipe.read_exact(&mut values).map_err(cut)?;
+    pipe.read_exact(&mut start)?;
+    let [parent, words] = [receive_handle(pipe)?, receive_handle(pipe)?];
+    Ok((start, parent, LastWords::new(words)))
+}
+
+fn receive_parcel(mut pipe: &File, start: &Start) -> Result<Parcel, String> {
+    let header = Header::decode(start)?;
+    let handles =
+        (0..header.handles).map(|_| receive_handle(pipe)).collect::<io::Result<_>>().map_err(cut_short)?;
     let mut bytes = vec![0; header.bytes as usize];
-    pipe.read_exact(&mut bytes).map_err(cut)?;
-    let numbers = values
-        .chunks_exact(8)
-        .map(|chunk| u64::from_le_bytes(chunk.try_into().expect("invariant: chunks_exact(8) yields eight bytes")));
-    let mut handles = numbers.map(sys::adopt);
-    let parent = handles.next().expect("invariant: there are two more than the header says");
-    let words = handles.next().expect("invariant: there are two more than the header says");
-    Ok((Parcel { bytes, handles: handles.collect() }, parent, LastWords::new(words)))
+    pipe.read_exact(&mut bytes).map_err(cut_short)?;
+    Ok(Parcel { bytes, handles })
+}
+
+fn receive_handle(mut pipe: &File) -> io::Result<OwnedHandle> {
+    let mut number = [0; 8];
+    pipe.read_exact(&mut number)?;
+    Ok(sys::adopt(u64::from_le_bytes(number)))
+}
+
+fn cut_short(error: io::Error) -> String {
+    format!("the start message is cut short: {error}")
 }
 
 /// Takes the pipe and leaves an empty input in its place.

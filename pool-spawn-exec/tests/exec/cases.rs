@@ -192,17 +192,30 @@ fn dropping_the_values_ends_no_worker() {
     assert!(started.exit.recv_timeout(Duration::from_millis(100)).is_err(), "it lives");
 }
 
+/// This also is the way that children go where one thread cannot wait for all.
 fn an_exit_callback_may_spawn() {
     let exec = own();
-    let (tell, told) = mpsc::channel();
-    let inner = exec.clone();
-    let ticket = |code| Ticket { transport: "exit".to_owned(), bytes: vec![code], handles: vec![] };
-    let on_exit = Box::new(move |_| {
-        let on_exit = Box::new(move |report| tell.send(report).expect("the case waits"));
-        inner.spawn(ticket(6), on_exit).expect("started");
-    });
-    exec.spawn(ticket(5), on_exit).expect("started");
-    assert_eq!(told.recv_timeout(PATIENCE).expect("reported").exit, Exit::Code(6));
+    for signal in [None, Some(Signal::Kill), Some(Signal::Terminate)] {
+        let (tell, told) = mpsc::channel();
+        let inner = exec.clone();
+        let ticket = Ticket { transport: "exit".to_owned(), bytes: vec![5], handles: vec![] };
+        let on_exit = Box::new(move |_| {
+            let job = if signal.is_some() { "busy" } else { "say" };
+            tell.send(start_with_pipe(&inner, job, b"words")).expect("the case waits");
+        });
+        exec.spawn(ticket, on_exit).expect("started");
+        let (started, mut reader) = told.recv_timeout(PATIENCE).expect("reported");
+        let Some(signal) = signal else {
+            let report = started.report();
+            assert_eq!((report.exit, report.last_words.as_deref()), (Exit::Code(3), Some("words")));
+            continue;
+        };
+        assert_eq!(read_some(&mut reader, 2), "up");
+        started.worker.signal(signal).expect("sent");
+        let expected = if signal == Signal::Kill { Exit::Signal(9) } else { Exit::Signal(15) };
+        assert_eq!(started.report().exit, if cfg!(windows) { Exit::Code(1) } else { expected });
+        started.worker.signal(signal).expect("nobody to hit");
+    }
 }
 
 fn a_panicking_exit_callback_harms_nobody() {

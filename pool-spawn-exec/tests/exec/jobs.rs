@@ -87,6 +87,11 @@ pub(crate) fn play(role: &str) {
                 harness::start(&harness::own(), "print", b"hello from the worker", vec![]).expect("started");
             started.report();
         }
+        "counter" => {
+            let exec = harness::own();
+            let reports = (0..30).map(|_| harness::start(&exec, "exit", &[0], vec![]).expect("started").report());
+            print!("{} reports", reports.count());
+        }
         #[cfg(target_os = "linux")]
         "printer of a file that is gone" => {
             std::fs::remove_file(std::env::current_exe().expect("a path")).expect("removed");

@@ -19,6 +19,8 @@ pub(crate) fn all() -> Vec<Case> {
         ("a_foreign_child_sees_no_descriptor_of_ours", a_foreign_child_sees_no_descriptor_of_ours),
         ("no_descriptor_left_is_a_shortage_and_passes", no_descriptor_left_is_a_shortage_and_passes),
         ("a_renamed_program_still_starts", a_renamed_program_still_starts),
+        ("a_large_parent_starts_workers_as_fast", a_large_parent_starts_workers_as_fast),
+        ("ignored_children_are_reported_too", ignored_children_are_reported_too),
     ]
 }
 
@@ -155,4 +157,30 @@ fn a_renamed_program_still_starts() {
     assert_eq!(out.trim_end(), "hello from the worker");
     assert!(printer.wait().expect("it ends").success());
     assert!(!copy.exists());
+}
+
+fn a_large_parent_starts_workers_as_fast() {
+    // To copy the page tables of this much takes 50 ms.
+    let memory = vec![1u8; 512 << 20];
+    let exec = own();
+    let fastest = (0..10).map(|_| {
+        let begin = Instant::now();
+        let started = start(&exec, "exit", &[0], vec![]).expect("started");
+        let took = begin.elapsed();
+        started.report();
+        took
+    });
+    let fastest = fastest.min().expect("ten of them");
+    println!("started in {fastest:?} beside {} MiB", memory.len() >> 20);
+    assert!(fastest < Duration::from_millis(10), "{fastest:?}");
+}
+
+/// Where the program ignores `SIGCHLD`, the kernel keeps no exit status for anybody to ask for.
+fn ignored_children_are_reported_too() {
+    let program = std::env::current_exe().expect("a path");
+    let mut command = Command::new("env");
+    command.arg("--ignore-signal=CHLD").arg(program).env(crate::harness::ROLE, "counter").stdout(Stdio::piped());
+    let mut counter = command.spawn().expect("it starts");
+    assert_eq!(read_all(counter.stdout.take().expect("piped")), "30 reports");
+    counter.wait().expect("it ends");
 }
