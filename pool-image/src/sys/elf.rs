@@ -19,7 +19,7 @@ type ProgramHeader = libc::Elf32_Phdr;
 /// The segments of the main program.
 pub(crate) fn main_map() -> Option<Map> {
     let program = main_program()?;
-    let loaded = program.headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+    let loaded = program.headers.iter().filter(|header| header.p_type == PT_LOAD);
     let segments = loaded.map(|header| program.segment(header)).collect();
     Map::new(segments)
 }
@@ -55,8 +55,8 @@ impl Program {
         Segment {
             start,
             end: start.saturating_add(header.p_memsz as usize),
-            readable: header.p_flags & libc::PF_R != 0,
-            writable: header.p_flags & libc::PF_W != 0,
+            readable: header.p_flags & PF_R != 0,
+            writable: header.p_flags & PF_W != 0,
         }
     }
 
@@ -93,7 +93,7 @@ impl Program {
 
     /// The linker's hash of the whole output, if it left one in a note.
     fn build_id(&self, map: &Map) -> Option<&'static [u8]> {
-        let notes = self.headers.iter().filter(|header| header.p_type == libc::PT_NOTE);
+        let notes = self.headers.iter().filter(|header| header.p_type == PT_NOTE);
         notes.map(|header| self.segment(header)).find_map(|note| {
             let start = map.resolve(map.offset_of(note.start)?, note.end - note.start, 4)?;
             let start = std::ptr::with_exposed_provenance::<u8>(start);
@@ -154,6 +154,12 @@ unsafe extern "C" fn first_entry(info: *mut libc::dl_phdr_info, _size: usize, fo
     }
     1
 }
+
+// From the ELF specification; `libc` has them for some systems only.
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+const PF_W: u32 = 2;
+const PF_R: u32 = 4;
 
 #[cfg(test)]
 mod tests {
