@@ -117,6 +117,8 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     // of the last two are the same on every Unix; on Windows 24 and 23 do not come from these calls, and
     // ERROR_TOO_MANY_OPEN_FILES is 4.
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+        // ETOOMANYREFS: too many descriptors are on their way between processes.
+        || matches!(error.raw_os_error(), Some(109) if cfg!(target_os = "linux"))
         || matches!(error.raw_os_error(), Some(23 | 24) if cfg!(unix))
         || matches!(error.raw_os_error(), Some(4 | 8 | 14 | 1450 | 1455) if cfg!(windows))
 }
@@ -212,7 +214,7 @@ pub trait Entry: fmt::Debug + Send + Sync {
 
     /// Whether this process was started as a worker, told by its surroundings only, changing nothing.
     /// Called before [`arrive`](Self::arrive), and by every builder, which refuses in a worker that has
-    /// not been through `init()`.
+    /// not been through `init()`. False once `arrive` has run.
     fn is_worker(&self) -> bool;
 
     /// Receives what the parent sent, sets up the lifeline (S4) and empties standard input (S5). Called

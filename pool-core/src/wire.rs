@@ -75,7 +75,6 @@ pub(crate) struct Hello {
     /// Empty if the image cannot be told.
     pub(crate) image: Vec<u8>,
     pub(crate) codecs: Vec<String>,
-    pub(crate) tasks: Vec<String>,
 }
 
 /// Why a `Hello` was not understood.

@@ -107,12 +107,7 @@ fn serve(registry: &Registry, tasks: &Tasks, ticket: Ticket) -> Result<(), Strin
     let ticket = Ticket { bytes: transport, ..ticket };
     let channel = way.connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
     let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
-    let hello = Hello {
-        token,
-        image,
-        codecs: vec![Codec::Postcard.name().to_owned()],
-        tasks: tasks.names().into_iter().map(str::to_owned).collect(),
-    };
+    let hello = Hello { token, image, codecs: vec![Codec::Postcard.name().to_owned()] };
     let mut worker = Worker { channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false };
     worker.send(&hello.encode())?;
     worker.run()

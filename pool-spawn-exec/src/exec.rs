@@ -93,9 +93,6 @@ impl Exec {
                 Ok(path) => not_runnable(path, source),
                 Err(error) => error,
             },
-            LaunchError::Io { what, source } if is_out_of_transit(&source) => {
-                SpawnError::Resources { what, source }
-            }
             LaunchError::Io { what, source } => SpawnError::from_io(what, source),
             error => other(io::Error::new(io::ErrorKind::InvalidInput, error)),
         }
@@ -163,11 +160,4 @@ fn exit(status: ExitStatus) -> Exit {
 
 fn other(source: io::Error) -> SpawnError {
     SpawnError::Other { what: "start a worker process", source }
-}
-
-/// Whether too many descriptors of this user are on their way between processes (`ETOOMANYREFS`): they arrive
-/// in time.
-fn is_out_of_transit(error: &io::Error) -> bool {
-    const ETOOMANYREFS: i32 = 109;
-    cfg!(target_os = "linux") && error.raw_os_error() == Some(ETOOMANYREFS)
 }

@@ -139,6 +139,7 @@ pub(crate) fn bystander(role: &str) -> Command {
 
 /// `Exec::new()` in a program that has called `init()`.
 pub(crate) fn own() -> pool_spawn_exec::Exec {
-    pool_core::worker::note_init();
+    // Nobody arrives here: this only notes that `init()` was called.
+    pool_core::WorkerMain::new().run();
     pool_spawn_exec::Exec::new()
 }
