@@ -78,11 +78,7 @@ pub fn worker_main() -> WorkerMain {
         entry: Some(Box::new(pool_spawn_exec::ExecEntry)),
     });
     #[cfg(feature = "pipe")]
-    let main = main.transport(context::Way {
-        name: "pipe",
-        make: || Box::new(carry::Pipe::new()),
-        connector: Box::new(pool_transport_pipe::PipeConnector),
-    });
+    let main = main.transport(context::Way { name: "pipe", make: || Box::new(carry::Pipe::new()) });
     main
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use crate::spawner::{Entry, SpawnError, Spawner};
-use crate::transport::{Connector, Transport};
+use crate::transport::Transport;
 
 /// A start method that `init()` makes known by name.
 #[derive(Debug)]
@@ -21,15 +21,13 @@ pub struct StartMethod {
     pub entry: Option<Box<dyn Entry>>,
 }
 
-/// A transport that `init()` makes known by name.
+/// A transport that `init()` makes known by name, in the parent and in its workers.
 #[derive(Debug)]
 pub struct Way {
     /// Its name.
     pub name: &'static str,
     /// Makes one with its usual settings.
     pub make: fn() -> Box<dyn Transport>,
-    /// The worker's side.
-    pub connector: Box<dyn Connector>,
 }
 
 /// What a program's entry made known.

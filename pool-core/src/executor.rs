@@ -19,6 +19,7 @@ use crate::spawner::{Signal, SpawnError};
 use crate::supervisor::Supervisor;
 use crate::transport::Payload;
 use crate::wire::{self, Initializer, WireFunction};
+use crate::worker::WorkerEntry;
 
 /// The argument of an initializer, encoded once the codec is known.
 type EncodeArgument = Box<dyn FnOnce(Codec) -> Result<Vec<u8>, CodecError> + Send>;
@@ -144,7 +145,6 @@ impl Builder {
             ResolveError::Spawn(error) => BuildError::Spawn(error),
             ResolveError::Context(error) => BuildError::Context(error),
         })?;
-        spawner.check()?;
         let initializer = match self.initializer {
             None => None,
             Some((native, encode)) => {
@@ -153,6 +153,8 @@ impl Builder {
                 Some((TaskRef::Native(native), Initializer { function, argument }))
             }
         };
+        // Last of what may fail for a user's mistake: it may make a process.
+        spawner.prepare(WorkerEntry::new(transport.as_ref()))?;
         let settings = Settings {
             machine: Config {
                 max_workers,

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 
 use crate::error::Exit;
 use crate::transport::Ticket;
+use crate::worker::WorkerEntry;
 
 /// What a spawner can do. Data, not wishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ pub trait Worker: Send + Sync {
     fn signal(&self, signal: Signal) -> io::Result<()>;
 }
 
-/// Starts workers. Called from the supervisor thread, one call at a time, but for `check`.
+/// Starts workers. Called from the supervisor thread, one call at a time, but for `prepare`.
 pub trait Spawner: fmt::Debug + Send + Sync {
     /// The name of the start method, such as `"exec"`.
     fn name(&self) -> &str;
@@ -164,12 +165,14 @@ pub trait Spawner: fmt::Debug + Send + Sync {
     /// What this spawner can do. Constant.
     fn caps(&self) -> SpawnerCaps;
 
-    /// Says what is already known to stand in the way of starting workers. Called when a pool is built,
-    /// before any worker starts; starts nothing.
+    /// Gets ready, and says what is already known to stand in the way of starting workers. Called once for
+    /// each pool, on the thread that builds it, before the pool has a thread of its own.
+    ///
+    /// `entry` is for start methods whose workers do not begin with `main`; others drop it.
     ///
     /// # Errors
-    /// If no worker could ever start.
-    fn check(&self) -> Result<(), SpawnError>;
+    /// If no worker could ever start. The pool is not built then.
+    fn prepare(&self, entry: WorkerEntry) -> Result<(), SpawnError>;
 
     /// Starts a worker and sends it on its way with `ticket`. May be slow; does not wait for the worker
     /// to answer.

@@ -288,6 +288,9 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// The largest frame its links carry, in bytes. Constant.
     fn frame_max(&self) -> usize;
 
+    /// The worker's half, which takes this transport's tickets.
+    fn connector(&self) -> Box<dyn Connector>;
+
     /// Opens a link and makes the ticket to its other end. Called by the supervisor thread.
     ///
     /// `events` may be called before `open` has returned.

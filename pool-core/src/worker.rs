@@ -16,7 +16,7 @@ use crate::codec::Codec;
 use crate::context::{self, Registry, StartMethod, Way};
 use crate::function::{Invocation, Native, Ran, Tasks};
 use crate::spawner::Arrival;
-use crate::transport::{Channel, Ticket};
+use crate::transport::{Channel, Connector, Ticket, Transport};
 use crate::wire::{
     self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Welcome, WireFunction,
 };
@@ -84,28 +84,63 @@ impl WorkerMain {
                 eprintln!("process-pool worker: {why}");
                 std::process::exit(1);
             }
-            Some(Arrival::Worker { ticket, last_words }) => match serve(registry, &tasks, ticket) {
-                Ok(()) => std::process::exit(0),
-                Err(why) => {
-                    last_words(&why);
-                    std::process::exit(1);
-                }
-            },
+            Some(Arrival::Worker { ticket, last_words }) => {
+                let code = finish(connector(registry, &ticket.transport), &tasks, ticket, last_words);
+                std::process::exit(code);
+            }
         }
     }
 }
 
+/// A worker's life, for start methods whose workers do not begin with `main`.
+///
+/// The spawner gets it when the pool is built, and has nothing to do with it but to run it on the far side.
+#[derive(Debug)]
+pub struct WorkerEntry(Box<dyn Connector>);
+
+impl WorkerEntry {
+    pub(crate) fn new(transport: &dyn Transport) -> Self {
+        Self(transport.connector())
+    }
+
+    /// Runs a worker to its end in this process, and returns its exit code. Nothing of the parent's pools may
+    /// be used before or after.
+    pub fn run(self, ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> i32 {
+        finish(Ok(self.0), &Tasks::default(), ticket, last_words)
+    }
+}
+
+/// Serves, and says why if it could not.
+fn finish(
+    connector: Result<Box<dyn Connector>, String>,
+    tasks: &Tasks,
+    ticket: Ticket,
+    last_words: Box<dyn FnOnce(&str) + Send>,
+) -> i32 {
+    match connector.and_then(|connector| serve(connector.as_ref(), tasks, ticket)) {
+        Ok(()) => 0,
+        Err(why) => {
+            last_words(&why);
+            1
+        }
+    }
+}
+
+/// Looks up the transport of a ticket.
+fn connector(registry: &Registry, name: &str) -> Result<Box<dyn Connector>, String> {
+    let found = registry.ways.iter().find(|way| way.name == name);
+    found.map(|way| (way.make)().connector()).ok_or_else(|| {
+        let known: Vec<_> = registry.ways.iter().map(|way| way.name).collect();
+        format!("this worker does not know the transport `{name}`, only: {}", known.join(", "))
+    })
+}
+
 /// Connects, introduces itself, and runs calls until told to stop.
-fn serve(registry: &Registry, tasks: &Tasks, ticket: Ticket) -> Result<(), String> {
+fn serve(connector: &dyn Connector, tasks: &Tasks, ticket: Ticket) -> Result<(), String> {
     let Envelope { token, transport } = wire::from_bytes(&ticket.bytes)
         .ok_or("the ticket is not of this library's making, or of another release")?;
-    let mut ways = registry.ways.iter();
-    let way = ways.find(|way| way.connector.name() == ticket.transport).ok_or_else(|| {
-        let known: Vec<_> = registry.ways.iter().map(|way| way.connector.name()).collect();
-        format!("this worker does not know the transport `{}`, only: {}", ticket.transport, known.join(", "))
-    })?;
     let ticket = Ticket { bytes: transport, ..ticket };
-    let channel = way.connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
+    let channel = connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
     let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
     let hello = Hello { token, image, codecs: vec![Codec::Postcard.name().to_owned()] };
     let mut worker = Worker { channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false };

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use pool_core::error::Exit;
 use pool_core::spawner::{ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
+use pool_core::worker::WorkerEntry;
 use pool_os::{Child, Ended, LaunchError, Launcher};
 
 use crate::parcel;
@@ -75,6 +76,14 @@ impl Exec {
         self
     }
 
+    /// Says what is already known to stand in the way of starting workers; starts nothing.
+    ///
+    /// # Errors
+    /// If the program cannot be run, or this one has not called `init()`.
+    pub fn check(&self) -> Result<(), SpawnError> {
+        self.program.check()
+    }
+
     fn command(&self) -> Result<Command, SpawnError> {
         let mut command = Command::new(self.program.path()?);
         #[cfg(unix)]
@@ -110,8 +119,8 @@ impl Spawner for Exec {
         caps
     }
 
-    fn check(&self) -> Result<(), SpawnError> {
-        self.program.check()
+    fn prepare(&self, _: WorkerEntry) -> Result<(), SpawnError> {
+        self.check()
     }
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {

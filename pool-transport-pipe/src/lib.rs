@@ -57,7 +57,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use pool_core::transport::{Link, LinkEvents, Ticket, Transport};
+use pool_core::transport::{Connector, Link, LinkEvents, Ticket, Transport};
 
 pub use channel::PipeConnector;
 
@@ -107,6 +107,10 @@ impl Transport for Pipe {
 
     fn frame_max(&self) -> usize {
         self.frame_max
+    }
+
+    fn connector(&self) -> Box<dyn Connector> {
+        Box::new(PipeConnector)
     }
 
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use pool_core::error::Exit;
-use pool_core::spawner::{SpawnError, Spawner};
+use pool_core::spawner::SpawnError;
 use pool_spawn_exec::Exec;
 use rustix::process::{Pid, Signal, kill_process};
 
