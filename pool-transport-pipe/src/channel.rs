@@ -1,7 +1,9 @@
 //! The worker's end: blocking reads and writes, by one thread.
 
 use std::fmt;
-use std::io::{self, IoSlice, PipeReader, PipeWriter, Write};
+#[cfg(unix)]
+use std::io::IoSlice;
+use std::io::{self, PipeReader, PipeWriter, Write};
 
 use pool_core::transport::{Channel, Connector, Seq, Ticket};
 
@@ -63,7 +65,7 @@ impl Channel for PipeChannel {
                 Ok(None) => {}
             }
             match self.decoder.fill(frame, usize::MAX, |to, max| crate::sys::read_append(&self.read, to, max)) {
-                Ok(filled) if filled.got > 0 => {}
+                Ok(1..) => {}
                 Ok(_) if self.decoder.is_between_frames() => return Ok(false),
                 Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

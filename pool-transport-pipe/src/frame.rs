@@ -62,8 +62,8 @@ impl Decoder {
         Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None }
     }
 
-    /// Lets `read` append bytes, at most as many as it is told, and returns what it returned: the number it
-    /// was told, and how many it appended.
+    /// Lets `read` append bytes, as many as it is told (at least one, at most `limit`) or fewer. Returns what
+    /// it returned: how many.
     ///
     /// `large` must be the same vector from call to call while a large frame arrives.
     pub(crate) fn fill(
@@ -71,7 +71,7 @@ impl Decoder {
         large: &mut Vec<u8>,
         limit: usize,
         read: impl FnOnce(&mut Vec<u8>, usize) -> io::Result<usize>,
-    ) -> io::Result<Filled> {
+    ) -> io::Result<usize> {
         let (target, room) = match self.large {
             Some(len) => {
                 let room = room_for_large(large, len);
@@ -83,9 +83,7 @@ impl Decoder {
                 (&mut self.buffer, room)
             }
         };
-        let asked = room.min(limit);
-        let got = read(target, asked)?;
-        Ok(Filled { asked, got })
+        read(target, room.min(limit))
     }
 
     /// Takes the next complete frame, if there is one.
@@ -156,15 +154,6 @@ impl Decoder {
     }
 }
 
-/// What [`Decoder::fill`] did.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Filled {
-    /// How many bytes there was room for.
-    pub(crate) asked: usize,
-    /// How many were read.
-    pub(crate) got: usize,
-}
-
 /// Makes room for more of a frame of `len` bytes, no more than as much again as has arrived.
 fn room_for_large(large: &mut Vec<u8>, len: usize) -> usize {
     let missing = len - large.len();
@@ -188,14 +177,14 @@ mod tests {
         let mut rest = stream;
         while !rest.is_empty() {
             let size = piece().clamp(1, rest.len());
-            let filled = decoder
+            let got = decoder
                 .fill(&mut large, size, |target, room| {
                     assert!(room > 0, "the decoder always has room");
                     target.extend_from_slice(&rest[..room]);
                     Ok(room)
                 })
                 .unwrap();
-            rest = &rest[filled.got..];
+            rest = &rest[got..];
             loop {
                 match decoder.next(&mut large)? {
                     None => break,

@@ -6,7 +6,7 @@ use std::mem;
 
 use pool_core::transport::{Closed, LinkEvents};
 
-use crate::frame::{Decoder, Filled, Item, Malformed};
+use crate::frame::{Decoder, Item, Malformed};
 
 /// The bytes that are not yet a whole frame, and whether `drained` is owed.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Inbox {
         &mut self,
         limit: usize,
         read: impl FnOnce(&mut Vec<u8>, usize) -> io::Result<usize>,
-    ) -> io::Result<Filled> {
+    ) -> io::Result<usize> {
         self.decoder.fill(&mut self.large, limit, read)
     }
 

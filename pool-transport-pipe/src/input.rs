@@ -23,7 +23,7 @@ use pool_core::transport::{Closed, LinkEvents};
 
 use crate::frame::Malformed;
 use crate::inbox::Inbox;
-use crate::link::lock;
+use crate::lock;
 
 /// How much is read from one link before others have their turn.
 const TURN_MAX: usize = 1024 * 1024;
@@ -157,16 +157,20 @@ impl<O: Outlook> Turn<'_, O> {
             return self.end(why.clone());
         }
         let limit = self.state.left.unwrap_or(usize::MAX);
-        let filled = self.state.inbox.fill(limit, |to, max| crate::sys::read_append(fd, to, max));
+        let mut asked = 0;
+        let filled = self.state.inbox.fill(limit, |to, max| {
+            asked = max;
+            crate::sys::read_append(fd, to, max)
+        });
         match filled {
-            Ok(filled) if filled.got == 0 => {
+            Ok(0) => {
                 let found = self.state.inbox.at_end();
                 self.end(ending.unwrap_or(found))
             }
-            Ok(filled) => {
-                self.state.left = self.state.left.map(|left| left - filled.got);
+            Ok(got) => {
+                self.state.left = self.state.left.map(|left| left - got);
                 match self.deliver() {
-                    Ok(()) => Read::Some { got: filled.got, cut_short: filled.got < filled.asked },
+                    Ok(()) => Read::Some { got, cut_short: got < asked },
                     Err(Malformed(what)) => self.end(Closed::Malformed(what)),
                 }
             }

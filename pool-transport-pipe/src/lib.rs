@@ -55,7 +55,7 @@ cfg_if::cfg_if! {
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pool_core::transport::{Connector, Link, LinkEvents, Ticket, Transport};
 
@@ -116,4 +116,10 @@ impl Transport for Pipe {
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
         self.host.open(self.frame_max, events)
     }
+}
+
+/// Locks a mutex of this crate. None is held while foreign code runs, except one that nobody else waits for; so a
+/// panic in a callback leaves no half-changed state behind.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

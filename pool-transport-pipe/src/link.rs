@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
 use rustix::fs::OFlags;
@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use crate::claims::{ParentClaims, REVOCABLE};
 use crate::frame;
 use crate::input::{Input, Outlook, Progress};
+use crate::lock;
 use crate::output::Output;
 use crate::page::Page;
 use crate::reactor::Reactor;
@@ -205,12 +206,6 @@ impl Outlook for Line {
         self.reactor.forget_read(self.key, fd);
         self.output.shut(&self.reactor, self.key);
     }
-}
-
-/// Locks a mutex of this crate. None is held while foreign code runs, except the one that only the holder of
-/// the reading role takes; so a panic in a callback leaves no half-changed state behind.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets the descriptor to non-blocking.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use pool_core::transport::Payload;
 
-use crate::link::{Key, lock};
+use crate::link::Key;
+use crate::lock;
 use crate::out::OutQueue;
 use crate::reactor::Reactor;
 

@@ -34,7 +34,8 @@ use rustix::event::{EventfdFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::input::Progress;
-use crate::link::{Key, Line, lock};
+use crate::link::{Key, Line};
+use crate::lock;
 
 use super::THREAD;
 

@@ -20,7 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::input::Progress;
-use crate::link::{Key, Line, lock, non_blocking};
+use crate::link::{Key, Line, non_blocking};
+use crate::lock;
 
 use super::THREAD;
 

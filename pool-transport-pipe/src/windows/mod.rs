@@ -1,8 +1,8 @@
 //! The parent's end of a link on Windows, and what opens one.
 //!
 //! Anonymous pipes cannot be waited for here, so each link has two threads: one blocks in reads and delivers,
-//! one blocks in writes. Both are called back with `CancelSynchronousIo`. There is no claim page, and the link
-//! cannot be driven.
+//! one blocks in writes. Both are called back with `CancelSynchronousIo`. The link
+//! cannot be driven, and as yet there is no claim page.
 
 mod blocking;
 mod sys;
@@ -11,14 +11,17 @@ use std::fmt;
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
 
+use crate::claims::{ParentClaims, REVOCABLE};
 use crate::frame::{self, Malformed};
 use crate::inbox::Inbox;
+use crate::lock;
 use crate::out::OutQueue;
+use crate::page::Page;
 use crate::ticket::WorkerEnd;
 
 use blocking::Blocking;
@@ -37,8 +40,12 @@ impl Host {
     ) -> io::Result<(Box<dyn Link>, Ticket)> {
         let (worker_read, write) = io::pipe()?;
         let (read, worker_write) = io::pipe()?;
+        // Without a page the link works all the same, it only cannot revoke.
+        let (page, page_handle) = Page::create().ok().unzip();
+        let caps = LinkCaps::new(frame_max);
         let line = Arc::new(Line {
-            caps: LinkCaps::new(frame_max),
+            caps: if page.is_some() { caps.revocable(REVOCABLE) } else { caps },
+            claims: page.map(|page| Mutex::new(ParentClaims::new(page))),
             events,
             queue: Mutex::default(),
             flushed: Condvar::new(),
@@ -55,7 +62,7 @@ impl Host {
         let reader = thread::Builder::new().name("pool-pipe-read".to_owned());
         // If this fails, `link` is dropped, and that ends the writer.
         line.reader.is_done_by(reader.spawn(move || reading.read_all(&read))?);
-        let end = WorkerEnd { frame_max, read: worker_read.into(), write: worker_write.into(), page: None };
+        let end = WorkerEnd { frame_max, read: worker_read.into(), write: worker_write.into(), page: page_handle };
         Ok((link, end.into_ticket()))
     }
 }
@@ -74,10 +81,16 @@ impl Link for PipeLink {
     fn send(&self, frame: Outgoing<'_>) {
         let (line, len) = (&*self.line, frame.head.len() + frame.body.len());
         let limit = line.caps.frame_max;
-        match frame::header(len, limit) {
-            Some(header) if !line.writer.is_stopped() => line.lock().push(&header, frame.head, frame.body),
-            Some(_) => {}
-            None => line.end(Closed::Malformed(frame::too_long_to_send(len, limit))),
+        let Some(header) = frame::header(len, limit) else {
+            return line.end(Closed::Malformed(frame::too_long_to_send(len, limit)));
+        };
+        // The word first: the worker may see the frame as soon as it is in the queue.
+        if let (Some(claims), Some(seq)) = (&line.claims, frame.seq) {
+            lock(claims).arm(seq);
+        }
+        let mut queue = lock(&line.queue);
+        if !line.writer.is_stopped() {
+            queue.push(&header, frame.head, frame.body);
         }
     }
 
@@ -85,12 +98,12 @@ impl Link for PipeLink {
         self.line.flushed.notify_one();
     }
 
-    fn revoke(&self, _: Seq) -> Claim {
-        Claim::Unknown
+    fn revoke(&self, seq: Seq) -> Claim {
+        self.line.claims.as_ref().map_or(Claim::Unknown, |claims| lock(claims).revoke(seq))
     }
 
-    fn claim_state(&self, _: Seq) -> Claim {
-        Claim::Unknown
+    fn claim_state(&self, seq: Seq) -> Claim {
+        self.line.claims.as_ref().map_or(Claim::Unknown, |claims| lock(claims).look(seq))
     }
 
     fn close(&self) {
@@ -114,6 +127,7 @@ impl Drop for PipeLink {
 /// One link, as the handle and the two threads share it.
 struct Line {
     caps: LinkCaps,
+    claims: Option<Mutex<ParentClaims>>,
     events: Arc<dyn LinkEvents>,
     queue: Mutex<OutQueue>,
     /// Signalled when `queue` has something, or the writer is to end.
@@ -146,7 +160,7 @@ impl Line {
 
     /// Everything that was sent since the last time; waits for it. `None`: no more is to be written.
     fn next_batch(&self) -> Option<OutQueue> {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         while queue.is_empty() && !self.writer.is_stopped() {
             queue = self.flushed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -156,7 +170,7 @@ impl Line {
     fn stop_writing(&self) {
         self.writer.stop();
         // With the lock, the writer is either before its look at `is_stopped` or in its wait.
-        self.lock().clear();
+        lock(&self.queue).clear();
         self.flushed.notify_one();
     }
 
@@ -166,6 +180,7 @@ impl Line {
         let why = self.read_on(pipe, &mut inbox);
         self.stop_writing();
         self.drained(&mut inbox);
+        inbox.clear();
         if !self.is_dropped() {
             self.events.closed(why);
         }
@@ -176,7 +191,7 @@ impl Line {
             let filled = self.reader.call(|| inbox.fill(usize::MAX, |to, max| read_append(pipe, to, max)));
             match filled {
                 None => return self.read_rest(pipe, inbox),
-                Some(Ok(filled)) if filled.got == 0 => return inbox.at_end(),
+                Some(Ok(0)) => return inbox.at_end(),
                 Some(Ok(_)) => {
                     if let Err(Malformed(what)) = inbox.deliver(&*self.events, || !self.is_dropped()) {
                         return Closed::Malformed(what);
@@ -197,7 +212,7 @@ impl Line {
         let mut left = sys::available(pipe).unwrap_or(0);
         while left > 0 && delivered.is_ok() && !self.is_dropped() {
             match inbox.fill(left, |to, max| read_append(pipe, to, max)) {
-                Ok(filled) if filled.got > 0 => left -= filled.got,
+                Ok(got @ 1..) => left -= got,
                 _ => break,
             }
             delivered = inbox.deliver(&*self.events, || !self.is_dropped());
@@ -220,10 +235,6 @@ impl Line {
 
     fn is_dropped(&self) -> bool {
         self.is_dropped.load(Ordering::SeqCst)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OutQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
