@@ -61,7 +61,7 @@ impl Host {
         let reading = Arc::clone(&line);
         let reader = thread::Builder::new().name("pool-pipe-read".to_owned());
         // If this fails, `link` is dropped, and that ends the writer.
-        line.reader.is_done_by(reader.spawn(move || reading.read_all(&read))?);
+        line.reader.is_done_by(reader.spawn(move || reading.read_all(read))?);
         let end = WorkerEnd { frame_max, read: worker_read.into(), write: worker_write.into(), page: page_handle };
         Ok((link, end.into_ticket()))
     }
@@ -175,9 +175,11 @@ impl Line {
     }
 
     /// The reading thread.
-    fn read_all(&self, pipe: &PipeReader) {
+    fn read_all(&self, pipe: PipeReader) {
         let mut inbox = Inbox::new(self.caps.frame_max);
-        let why = self.read_on(pipe, &mut inbox);
+        let why = self.read_on(&pipe, &mut inbox);
+        // Before anybody hears of the end, so that by then the worker cannot send any more.
+        drop(pipe);
         self.stop_writing();
         self.drained(&mut inbox);
         inbox.clear();
