@@ -1,7 +1,7 @@
 //! OS pipes with claim words: the default transport of process-pool.
 //!
 //! Each worker has two pipes of its own, one each way, and where the system allows it a page of
-//! [claim words](claims) that it shares with the parent.
+//! claim words that it shares with the parent.
 //!
 //! ```text
 //!  parent                                                        worker
