@@ -15,14 +15,17 @@
 //!   up to [`LinkCaps::frame_max`].
 //! - **T2** A frame that the worker had sent completely before it died is delivered before
 //!   [`LinkEvents::closed`]; one that it had not is never delivered.
-//! - **T3** `closed` comes exactly once and is the last event, whoever ends the link.
+//! - **T3** `closed` comes exactly once and is the last event, whoever ends the link. A `Link` that is dropped
+//!   before that delivers nothing more.
 //! - **T4** [`Link::send`] and [`Link::flush`] never wait for the worker. What cannot be written yet is
 //!   queued, in memory, and written later without anybody's help.
 //! - **T5** A frame larger than [`LinkCaps::frame_max`], a truncated one and one that is not of this
 //!   transport's making close the link with a reason; memory is taken as bytes arrive, never on the word of
 //!   a length field.
 //! - **T6** Of [`Link::revoke`] and [`Channel::claim`] for the same [`Seq`] exactly one succeeds, once. A
-//!   link whose caps are not `revocable` answers [`Claim::Unknown`], and its channel claims always.
+//!   link whose caps are not `revocable` answers [`Claim::Unknown`], and its channel claims always; so does
+//!   one that is, for a call whose number is [`LinkCaps::revocable`] or more beyond that of the oldest
+//!   unsettled one.
 //! - **T7** After [`Link::close`] what has already arrived is delivered, then `closed`, without waiting for
 //!   the worker, even where somebody else still holds the worker's end.
 //! - **T8** [`Link::drive`]: events stay ordered, and none comes twice or gets lost across a change of
@@ -204,7 +207,8 @@ impl fmt::Display for Closed {
 
 /// Where a link pushes what happens, from whatever thread it likes, but one event at a time.
 ///
-/// The receiver never blocks on the link's own progress, and may call the link's methods from within.
+/// The receiver never blocks on the link's own progress, does not panic, and may call the link's methods from
+/// within, or drop the link.
 pub trait LinkEvents: Send + Sync {
     /// A frame from the worker. Borrowed from the link's buffer if small, owned if large.
     fn frame(&self, frame: Cow<'_, [u8]>);
@@ -267,8 +271,8 @@ pub trait Link: Send + Sync {
     /// Looks at a sent call without changing anything.
     fn claim_state(&self, seq: Seq) -> Claim;
 
-    /// Ends the link: delivers what has arrived, then `closed` (T7). Frames not yet written are dropped.
-    /// Idempotent.
+    /// Ends the link: delivers what has arrived, then `closed` (T7), on this thread or another. Frames not yet
+    /// written are dropped. Idempotent.
     fn close(&self);
 
     /// Lends the calling thread, which has nothing else to do, to the link: it waits for events and

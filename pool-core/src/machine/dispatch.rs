@@ -166,7 +166,7 @@ impl Machine {
         match claim {
             Claim::Revoked => self.returned(index, seq, gone),
             // The first may have started; a worker takes the others after it, and there is no after.
-            Claim::Unknown | Claim::Queued if gone && at > 0 => self.returned(index, seq, gone),
+            Claim::Unknown if gone && at > 0 && worker.revocable.is_none() => self.returned(index, seq, gone),
             Claim::Started | Claim::Unknown | Claim::Queued if gone => {
                 worker.sent.remove(at);
                 worker.fruitful = true;

@@ -1,17 +1,17 @@
 //! The pool's state machine: facts in, orders out.
 //!
 //! Knows nothing of threads, clocks, descriptors, payloads or backends: it handles ids, and is told the
-//! time. Its driver is [`driver`](crate::driver). The one rule for whoever holds it: after every call of a
+//! time. Its driver is the module `driver`. The one rule for whoever holds it: after every call of a
 //! method that takes `now`, [`poll`](Machine::poll) until it returns `None`, and carry the orders out in
 //! that sequence.
 //!
 //! Facts about one worker come in the order in which they happened; facts about different workers, and
 //! answers to orders, in any. A fact that comes too late to matter is ignored, never an error.
 //!
-//! - [`items`]: the pending items and their queue.
-//! - [`workers`]: the worker table.
-//! - [`dispatch`]: who gets which call, who gives one back, when a worker is started.
-//! - [`ends`]: how workers end, what becomes of their calls, and when to give up.
+//! - `items`: the pending items and their queue.
+//! - `workers`: the worker table.
+//! - `dispatch`: who gets which call, who gives one back, when a worker is started.
+//! - `ends`: how workers end, what becomes of their calls, and when to give up.
 
 mod dispatch;
 mod ends;
