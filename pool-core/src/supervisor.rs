@@ -32,6 +32,14 @@ impl Supervisor {
     }
 
     fn run(self) {
+        // Whatever happens here, nobody waits for the end for ever. Dropped after `this`, and so after the
+        // transport and the spawner.
+        let _end = End(Arc::clone(&self.pool));
+        let this = self;
+        this.watch();
+    }
+
+    fn watch(&self) {
         while !self.pool.is_closed() {
             let deadline = self.pool.deadline();
             if deadline.is_some_and(|at| at <= Instant::now()) {
@@ -52,9 +60,6 @@ impl Supervisor {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("invariant: the pool holds a sender"),
             }
         }
-        let Self { pool, transport, spawner, orders } = self;
-        drop((transport, spawner, orders));
-        pool.end();
     }
 
     fn carry_out(&self, order: Order) {
@@ -97,6 +102,15 @@ impl Supervisor {
         let worker = self.spawner.spawn(ticket, on_exit).map_err(|error| StartError::Spawn(Arc::new(error)))?;
         slot.set_worker(worker);
         Ok(())
+    }
+}
+
+/// Tells, when the supervisor's own fields are dropped, that nothing of the pool is left.
+struct End(Arc<Pool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
