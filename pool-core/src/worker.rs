@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::Codec;
+use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
 use crate::function::{Invocation, Native, Ran, Tasks};
 use crate::spawner::Arrival;
@@ -142,7 +142,8 @@ fn serve(connector: &dyn Connector, tasks: &Tasks, ticket: Ticket) -> Result<(),
     let ticket = Ticket { bytes: transport, ..ticket };
     let channel = connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
     let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
-    let hello = Hello { token, image, codecs: vec![Codec::Postcard.name().to_owned()] };
+    let hello =
+        Hello { token, image, codecs: Codec::available().iter().map(|codec| codec.name().to_owned()).collect() };
     let mut worker = Worker { channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false };
     worker.send(&hello.encode())?;
     worker.run()
@@ -173,9 +174,7 @@ impl Worker<'_> {
         install_hook();
         self.frame_max = usize::try_from(welcome.frame_max).unwrap_or(usize::MAX);
         self.same_image = welcome.same_image;
-        if welcome.codec != self.codec.name() {
-            return Err(format!("this worker does not know the codec `{}`", welcome.codec));
-        }
+        self.codec = welcome.codec.parse().map_err(|error: CodecNameError| error.to_string())?;
         if let Some(failure) = welcome.initializer.and_then(|initializer| self.initialize(&initializer)) {
             self.send(&wire::frame(Kind::InitFailed, &failure))?;
             return Err("the initializer failed".to_owned());
