@@ -194,12 +194,15 @@ impl Machine {
     fn returned(&mut self, index: usize, seq: Seq, gone: bool) {
         let worker = &mut self.workers[index];
         let id = worker.id;
+        // Only the call whose turn was next can be what killed the worker on its arrival: those behind it,
+        // and behind the one that had started, are innocent.
+        let suspicious = gone && worker.position(seq) == Some(0);
         let Some(sent) = worker.take(seq) else { return };
         if let Some(left) = &mut worker.allowance {
             *left += 1;
         }
         let item = self.items.get_mut(sent.id).expect("invariant: a call at a worker is unsettled");
-        item.resends += u8::from(gone);
+        item.resends += u8::from(suspicious);
         let how = if item.cancelling || self.cancel_returned {
             How::Cancelled
         } else if item.resends > super::RESENDS_MAX {

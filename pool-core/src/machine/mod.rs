@@ -39,7 +39,7 @@ use crate::transport::{Claim, Seq};
 /// between two calls. CPython's number and name; more would be more calls that cannot be cancelled.
 pub const EXTRA_QUEUED_CALLS: usize = 1;
 
-/// A call that was sent again this often after its worker died without starting it is lost at the next
+/// A call that was sent again this often after its worker died when its turn was next is lost at the next
 /// death: it may be what kills them.
 const RESENDS_MAX: u8 = 2;
 
