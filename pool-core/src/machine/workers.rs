@@ -85,7 +85,9 @@ impl Worker {
             progress: now,
             settled: 0,
             pace: None,
-            window: 2,
+            // Nothing is sent behind a call of which nobody knows how long it takes: it may be waiting for
+            // the very call that would be.
+            window: 1,
         }
     }
 
