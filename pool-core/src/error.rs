@@ -53,6 +53,16 @@ pub enum BuildError {
     /// The initializer's argument cannot be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The initializer's argument, encoded, is larger than the limit.
+    #[error("the argument of `{task}` takes {size} bytes, more than the limit of {max}")]
+    TooLarge {
+        /// The initializer.
+        task: String,
+        /// Bytes, encoded.
+        size: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
     /// The pool's own thread could not be started.
     #[error("cannot start the pool's supervisor thread: {0}")]
     Thread(io::Error),

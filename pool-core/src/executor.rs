@@ -150,6 +150,10 @@ impl Builder {
             Some((native, encode)) => {
                 let function = WireFunction::native(native).ok_or(SpawnError::ForeignImage)?;
                 let argument = encode(self.codec)?;
+                let (size, max) = (argument.len(), transport.frame_max().saturating_sub(wire::WELCOME_HEAD_MAX));
+                if size > max {
+                    return Err(BuildError::TooLarge { task: native.name().to_owned(), size, max });
+                }
                 Some((TaskRef::Native(native), Initializer { function, argument }))
             }
         };

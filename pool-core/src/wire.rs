@@ -117,6 +117,10 @@ pub(crate) struct Welcome {
     pub(crate) initializer: Option<Initializer>,
 }
 
+/// What a welcome takes beside the initializer's argument: three tags, four numbers of up to ten bytes, two
+/// lengths of up to ten, and a codec's name.
+pub(crate) const WELCOME_HEAD_MAX: usize = 100;
+
 /// A function and its encoded argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Initializer {
