@@ -3,6 +3,7 @@
 //! It is settled once, by whoever learns its end first; that thread wakes the waiters after it has done the
 //! pool's own work. User code (wakers, callbacks) never runs under one of the pool's locks.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -314,7 +315,14 @@ impl Aftermath {
 /// Runs user code; a panic in it stays there (the panic hook has told about it).
 pub(crate) fn contained(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        // A payload may panic when dropped, and user code is what made it.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+        discard(payload);
+    }
+}
+
+/// Drops what user code has panicked with: it may panic once more then, with something that does so too.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        // There may be no end of it.
+        std::mem::forget(another);
     }
 }

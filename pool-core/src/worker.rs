@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
 use crate::function::{Invocation, Native, Ran, Tasks};
@@ -302,8 +303,7 @@ pub(crate) fn catch(f: impl FnOnce() -> Ran) -> Result<Ran, Failure> {
     let caught = CAUGHT.replace(outer).unwrap_or_default();
     ran.map_err(|payload| {
         let message = message(payload.as_ref());
-        // A payload may panic when dropped.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+        discard(payload);
         Failure::Panicked { message, location: caught.location, backtrace: caught.backtrace }
     })
 }
