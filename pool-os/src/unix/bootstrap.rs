@@ -76,7 +76,8 @@ pub fn arrive() -> Arrival {
     if !is_ours() {
         return Arrival::NotOurs;
     }
-    let received = receive(stdin());
+    let mut handles = Vec::new();
+    let received = receive(stdin(), &mut handles);
     // Signals that the parent's thread had blocked are blocked here too, for no reason of this program's.
     sys::unblock_signals();
     let socket = match settle() {
@@ -84,32 +85,33 @@ pub fn arrive() -> Arrival {
         Err(error) => return Arrival::Unusable(format!("cannot set up standard input: {error}")),
     };
     let last_words = LastWords::new(Arc::clone(&socket));
-    let outcome = received.and_then(|parcel| match lifeline::hold(socket) {
-        Ok(()) => Ok(parcel),
+    let held = received.and_then(|bytes| match lifeline::hold(socket) {
+        Ok(()) => Ok(bytes),
         Err(error) => Err(format!("cannot start the lifeline's thread: {error}")),
     });
-    match outcome {
-        Ok(parcel) => Arrival::Parcel { parcel, last_words },
+    match held {
+        Ok(bytes) => Arrival::Parcel { parcel: Parcel { bytes, handles }, last_words },
         Err(why) => {
             last_words.say(&why);
+            // Not before: to the parent their end may be that of this process, which it then kills.
+            drop(handles);
             Arrival::Unusable(why)
         }
     }
 }
 
-/// Takes the message, which lies there whole.
-fn receive(socket: BorrowedFd<'_>) -> Result<Parcel, String> {
-    let mut handles = Vec::new();
+/// Takes the message, which lies there whole: its bytes, and the descriptors into `handles`.
+fn receive(socket: BorrowedFd<'_>, handles: &mut Vec<OwnedFd>) -> Result<Vec<u8>, String> {
     let mut start = [0; Header::LEN];
-    fill(socket, &mut start, &mut handles)?;
+    fill(socket, &mut start, handles)?;
     let header = Header::decode(&start)?;
     let mut bytes = vec![0; header.bytes as usize];
-    fill(socket, &mut bytes, &mut handles)?;
+    fill(socket, &mut bytes, handles)?;
     if handles.len() != header.handles as usize {
         let (came, sent) = (handles.len(), header.handles);
         return Err(format!("{came} of {sent} descriptors arrived: this process may have too many open already"));
     }
-    Ok(Parcel { bytes, handles })
+    Ok(bytes)
 }
 
 /// Reads until `buffer` is full, collecting the descriptors that come along.
