@@ -14,7 +14,7 @@ use crate::driver::{Order, Pool};
 use crate::error::StartError;
 use crate::machine::Input;
 use crate::slot::{Sink, Slot};
-use crate::spawner::{ExitReport, Spawner, is_shortage};
+use crate::spawner::{ExitReport, SpawnError, Spawner, is_shortage};
 use crate::transport::Transport;
 use crate::wire::{self, Envelope, Token};
 
@@ -84,6 +84,14 @@ impl Supervisor {
         let called_off = || StartError::Link(Arc::new(io::ErrorKind::Interrupted.into()));
         if slot.is_doomed() {
             return Err(called_off());
+        }
+        if self.pool.settings.same_image {
+            // Remembered from here on. Asked for when a worker says hello, at a moment without a free
+            // descriptor, it would make our own worker a stranger.
+            pool_image::identity().map_err(|why| {
+                let (what, source) = ("tell this program from others", io::Error::other(why));
+                StartError::Spawn(Arc::new(SpawnError::Resources { what, source }))
+            })?;
         }
         let token = random_token().map_err(|error| StartError::Link(Arc::new(error)))?;
         slot.set_token(token);
