@@ -132,7 +132,9 @@ impl Worker {
         };
         self.pace = Some(pace);
         let fit = AHEAD.as_nanos() / pace.as_nanos().max(1);
-        self.window = usize::try_from(fit).unwrap_or(usize::MAX).clamp(2, window_max.max(2));
+        // What waits behind a long call can be taken back from there, or else should not wait there.
+        let least = if self.revocable.is_some() { 2 } else { 1 };
+        self.window = usize::try_from(fit).unwrap_or(usize::MAX).clamp(least, window_max.max(2));
         self.progress = now;
         self.settled = 0;
     }
@@ -147,8 +149,8 @@ impl Worker {
                 let by_slots = slots.saturating_sub(usize::try_from(span).unwrap_or(usize::MAX));
                 self.window.saturating_sub(self.sent.len()).min(by_slots)
             }
-            // Beyond the reach of `cancel`: the call queue's bound decides.
-            None => usize::MAX,
+            // Beyond the reach of `cancel`: the call queue's bound decides too.
+            None => self.window.saturating_sub(self.sent.len()),
         };
         match self.allowance {
             Some(left) => by_window.min(usize::try_from(left).unwrap_or(usize::MAX)),
