@@ -11,7 +11,7 @@ use crate::codec::Codec;
 use crate::context::{Context, ContextError, ResolveError};
 use crate::driver::{Pool, Settings};
 use crate::error::{BrokenPool, BuildError, CodecError, CodecStep, SubmitError};
-use crate::function::{self, Function, Initialized, TaskRef};
+use crate::function::{self, Function, Initialized, Stateless, TaskRef};
 use crate::future::{self, TaskHandle};
 use crate::machine::{Config, EXTRA_QUEUED_CALLS, Input, OnWorkerLoss, RestartLimit};
 use crate::map::Map;
@@ -86,6 +86,7 @@ impl Builder {
         A: Serialize + DeserializeOwned + Send + 'static,
         T: Initialized + 'static,
     {
+        let () = Stateless::<F>::CHECK;
         let encode: EncodeArgument = Box::new(move |codec| encode(codec, &argument));
         Self { initializer: Some((function::initializer(f), encode)), ..self }
     }
@@ -251,6 +252,9 @@ impl Executor {
     /// `f` is a fn item or a closure that captures nothing; anything else does not compile. For several
     /// arguments pass a tuple: `submit(|(base, exponent)| u64::pow(base, exponent), (2, 10))`.
     ///
+    /// Argument and result own what they hold: `String`, not `&str`. (Of a reference the compiler says that its
+    /// implementation of `Deserialize` is not general enough.)
+    ///
     /// The argument is encoded here, in the calling thread. The call never blocks on a busy worker; there
     /// is no limit to the number of pending calls but memory.
     ///
@@ -263,6 +267,7 @@ impl Executor {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
+        let () = Stateless::<F>::CHECK;
         let native = function::call(f);
         if native.address().is_none() {
             return Err(SubmitError::ForeignImage(native.name()));
@@ -304,6 +309,7 @@ impl Executor {
         R: Serialize + DeserializeOwned + 'static,
         I: IntoIterator<Item = A>,
     {
+        let () = Stateless::<F>::CHECK;
         Map::new(self, f, inputs.into_iter())
     }
 

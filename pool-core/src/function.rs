@@ -29,11 +29,22 @@ use crate::error::CodecStep;
 /// A function that a pool can run: a fn item, or a closure that captures nothing.
 ///
 /// It has a size of zero, which [`submit`](crate::Executor::submit) checks when the program is compiled.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be run in another process with an argument `{A}`",
+    label = "not a fn item or a capture-free closure that takes one argument of type `{A}`",
+    note = "a closure must not capture: pass what it captures as part of the argument",
+    note = "several arguments are one tuple: `|(a, b)| f(a, b)`; none is `|()| f()`"
+)]
 pub trait Function<A, R>: Fn(A) -> R + Copy + Send + Sync + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<F, A, R> Function<A, R> for F where F: Fn(A) -> R + Copy + Send + Sync + 'static {}
 
 /// What an initializer may return: nothing, or a `Result` whose error ends the pool with its text.
+#[diagnostic::on_unimplemented(
+    message = "an initializer cannot return `{Self}`",
+    label = "return nothing, or a `Result<(), E>` with `E: Display`"
+)]
 pub trait Initialized {
     /// The error's text.
     ///
@@ -149,6 +160,19 @@ impl Native {
     }
 }
 
+/// The whole check that `F` can be sent.
+pub(crate) struct Stateless<F>(PhantomData<F>);
+
+impl<F> Stateless<F> {
+    /// Evaluated when a program that sends `F` is built. Whoever takes `F` from the user asks for it first, so
+    /// that the error names the user's line.
+    pub(crate) const CHECK: () = assert!(
+        size_of::<F>() == 0,
+        "only a fn item or a closure that captures nothing can be sent to another process: pass what it \
+         captures as part of the argument, and instead of a fn pointer name the function itself"
+    );
+}
+
 /// Names the function of a call.
 pub(crate) fn call<F, A, R>(_: F) -> Native
 where
@@ -190,21 +214,14 @@ struct Init;
 struct Trampoline<F, A, R, Way>(PhantomData<(F, A, R, Way)>);
 
 impl<F: Function<A, R>, A: 'static, R: 'static, Way: 'static> Trampoline<F, A, R, Way> {
-    /// The whole check that `F` can be sent. Evaluated when a program that submits `F` is built.
-    const FITS: () = assert!(
-        size_of::<F>() == 0,
-        "only a fn item or a closure that captures nothing can be sent to another process: pass what it \
-         captures as part of the argument, and instead of a fn pointer name the function itself"
-    );
-
     const fn descriptor(run: Run) -> Descriptor {
-        let () = Self::FITS;
+        let () = Stateless::<F>::CHECK;
         Descriptor { magic: MAGIC, type_hash: type_hash::<Self>, name: type_name::<F>, run }
     }
 
     fn function() -> F {
-        let () = Self::FITS;
-        // SAFETY: `F` has no size (checked by `FITS`), so a dangling, aligned pointer may be read; a value of
+        let () = Stateless::<F>::CHECK;
+        // SAFETY: `F` has no size (checked above), so a dangling, aligned pointer may be read; a value of
         // `F` exists in the parent, where it was submitted, and `F: Copy` allows another.
         unsafe { NonNull::<F>::dangling().read() }
     }
