@@ -1,0 +1,13 @@
+//! What must compile, and what must not, with the text that says what to do instead.
+//!
+//! `TRYBUILD=overwrite cargo test --test compile` writes the expected texts anew; read them before you commit
+//! them. They hold for the compiler of the workspace's `rust-version`; others may word them otherwise.
+
+#[test]
+fn promises_hold_and_mistakes_are_explained() {
+    let cases = trybuild::TestCases::new();
+    // A case that passes makes trybuild build all of them. Merely checked, closures that capture would pass:
+    // whether a function has a size is found out when the call of it is compiled.
+    cases.pass("tests/compile/pass/*.rs");
+    cases.compile_fail("tests/compile/fail/*.rs");
+}
