@@ -40,6 +40,15 @@
 //!
 //! # Features
 //! They only add names: `exec` and `pipe`, both on by default.
+//!
+//! The [`guide`] shows the rest, one thing at a time.
+
+#[doc = include_str!("guide.md")]
+pub mod guide {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use pool_core::{
     BrokenPool, BuildError, Builder, Bytes, Codec, Context, Executor, Function, Initialized, Map, OnWorkerLoss,
@@ -86,6 +95,16 @@ pub fn worker_main() -> WorkerMain {
 ///
 /// Workers then begin and end before the test harness does. Life before `main` is outside of what the standard
 /// library promises, though what workers need works there; programs with a `main` call [`init`].
+///
+/// ```standalone_crate
+/// process_pool::auto_init!();
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let pool = process_pool::Executor::new()?;
+///     assert_eq!(pool.submit(|n: u64| n * n, 12)?.result()?, 144);
+///     Ok(())
+/// }
+/// ```
 #[macro_export]
 macro_rules! auto_init {
     () => {
