@@ -1,1 +1,27 @@
-//! The conformance kit.
+//! The conformance kit: what a process pool promises, as cases that run in processes of their own.
+//!
+//! - [`runner`]: runs the cases of a test binary, each in its own process and under a watchdog, and makes
+//!   sure that it leaves nothing behind.
+//! - [`gate`]: where a call waits until its case lets it go on.
+//!
+//! A test binary has `harness = false` and this `main`:
+//!
+//! ```no_run
+//! use xtests::{cases, runner::Subject};
+//!
+//! fn squares(subject: &Subject) {
+//!     let pool = subject.builder().build().expect("a pool");
+//!     assert_eq!(pool.submit(|n: u64| n * n, 12).expect("accepted").result().expect("a result"), 144);
+//! }
+//!
+//! fn main() {
+//!     process_pool::init(); // A worker stays in here.
+//!     xtests::runner::main(cases![squares]);
+//! }
+//! ```
+
+pub mod gate;
+pub mod runner;
+
+mod args;
+mod leaks;
