@@ -203,10 +203,7 @@ impl<'a> Test<'a> {
         fs::create_dir(&dir).expect("a directory for the case");
         let mut command = Command::new(std::env::current_exe().expect("a path"));
         command.args(["--one", "--exact", &self.name]).env(DIR, &dir).env(leaks::MARKER, &marker);
-        command.stdin(Stdio::piped());
-        if std::env::var_os("RUST_BACKTRACE").is_none() {
-            command.env("RUST_BACKTRACE", "1");
-        }
+        command.stdin(Stdio::piped()).env("RUST_BACKTRACE", "1");
         if !nocapture {
             let file = File::create(&output).expect("a file for the output");
             command.stdout(file.try_clone().expect("another handle of it")).stderr(file);

@@ -1,0 +1,175 @@
+//! What several cases need.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use process_pool::{Executor, TaskError, TaskHandle};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// For calls: leaves a trace that it ran. Small writes to the end of a file do not mix.
+pub(crate) fn leave_trace((path, number): (String, u64)) -> u64 {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the case's file");
+    file.write_all(format!("{number}\n").as_bytes()).expect("it can be written");
+    number
+}
+
+/// The traces, in the order in which they were left.
+pub(crate) fn traces(path: &str) -> Vec<u64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| line.parse().expect("a number")).collect()
+}
+
+/// The path of a file of the case, as an argument for calls.
+pub(crate) fn file(dir: &Path) -> String {
+    dir.join("traces").to_str().expect("a path that is text").to_owned()
+}
+
+/// For calls: the process they run in.
+pub(crate) fn pid((): ()) -> u32 {
+    std::process::id()
+}
+
+/// For calls: nothing.
+pub(crate) fn same(n: u64) -> u64 {
+    n
+}
+
+/// For calls: the end of the worker.
+pub(crate) fn exit(code: i32) {
+    std::process::exit(code)
+}
+
+/// Submits, and is sure of it.
+#[track_caller]
+pub(crate) fn submit<F, A, R>(pool: &Executor, f: F, argument: A) -> TaskHandle<R>
+where
+    F: process_pool::Function<A, R>,
+    A: Serialize + DeserializeOwned + 'static,
+    R: Serialize + DeserializeOwned + 'static,
+{
+    pool.submit(f, argument).expect("accepted")
+}
+
+/// Runs one call to its end.
+#[track_caller]
+pub(crate) fn run<F, A, R>(pool: &Executor, f: F, argument: A) -> R
+where
+    F: process_pool::Function<A, R>,
+    A: Serialize + DeserializeOwned + 'static,
+    R: Serialize + DeserializeOwned + 'static,
+{
+    submit(pool, f, argument).result().expect("a result")
+}
+
+/// The report of a lost worker.
+#[track_caller]
+pub(crate) fn lost<R>(result: Result<R, TaskError>) -> process_pool::error::WorkerLost {
+    match result {
+        Err(TaskError::WorkerLost(lost)) => *lost,
+        Err(error) => panic!("another error: {error:?}"),
+        Ok(_) => panic!("a result instead of a loss"),
+    }
+}
+
+/// Kills a process by the system's hardest means.
+#[cfg(unix)]
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
+}
+
+#[cfg(not(unix))]
+pub(crate) fn kill(_pid: u32) {
+    xtests::runner::skip("killing by process id is not done here");
+}
+
+/// Looks again and again until it holds; for what happens without anybody's being told.
+#[track_caller]
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + xtests::gate::PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "in vain waited until {what}");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Numbers by chance, the same each time.
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    /// One below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        // Knuth's MMIX generator; its upper bits are good enough.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// What a [`Whim`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Act {
+    Behave,
+    Refuse,
+    Panic,
+    Exit,
+    Abort,
+}
+
+impl Act {
+    /// Whether it is the one that refuses.
+    fn refuses(self) -> bool {
+        match self {
+            Self::Behave => false,
+            Self::Refuse => true,
+            Self::Panic => panic!("a whim"),
+            Self::Exit => std::process::exit(7),
+            Self::Abort => std::process::abort(),
+        }
+    }
+}
+
+/// A value that does as it likes when it is encoded or decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whim {
+    pub(crate) encoding: Act,
+    pub(crate) decoding: Act,
+}
+
+impl Whim {
+    pub(crate) const NONE: Self = Self { encoding: Act::Behave, decoding: Act::Behave };
+
+    pub(crate) fn when_encoded(encoding: Act) -> Self {
+        Self { encoding, ..Self::NONE }
+    }
+
+    pub(crate) fn when_decoded(decoding: Act) -> Self {
+        Self { decoding, ..Self::NONE }
+    }
+}
+
+impl Serialize for Whim {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.encoding.refuses() {
+            return Err(S::Error::custom("it would not be encoded"));
+        }
+        (self.encoding, self.decoding).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Whim {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (encoding, decoding) = <(Act, Act)>::deserialize(deserializer)?;
+        if decoding.refuses() {
+            return Err(D::Error::custom("it would not be decoded"));
+        }
+        Ok(Self { encoding, decoding })
+    }
+}
+
+/// For calls: makes a whim in the worker, so that the worker has to encode it.
+pub(crate) fn make_whim((encoding, decoding): (Act, Act)) -> Whim {
+    Whim { encoding, decoding }
+}
