@@ -8,8 +8,10 @@ pub(crate) struct Args {
     pub(crate) exact: bool,
     pub(crate) list: bool,
     pub(crate) terse: bool,
-    /// Only those marked as ignored: there are none, a case is skipped when it finds a reason.
+    /// Only those that are known to fail.
     pub(crate) ignored: bool,
+    /// Those too.
+    pub(crate) include_ignored: bool,
     pub(crate) nocapture: bool,
     pub(crate) threads: Option<usize>,
     /// Not for people: run the one case, here.
@@ -31,6 +33,7 @@ impl Args {
                 "--exact" => parsed.exact = true,
                 "--list" => parsed.list = true,
                 "--ignored" => parsed.ignored = true,
+                "--include-ignored" => parsed.include_ignored = true,
                 "--nocapture" | "--no-capture" => parsed.nocapture = true,
                 "--one" => parsed.one = true,
                 "--skip" => parsed.skip.push(value()?),
@@ -42,7 +45,7 @@ impl Args {
                 }
                 // They mean something to the standard harness, and nothing here.
                 "--color" | "-Z" | "--logfile" => drop(value()?),
-                "--include-ignored" | "--show-output" | "--quiet" | "-q" => {}
+                "--show-output" | "--quiet" | "-q" => {}
                 _ if flag.starts_with('-') => return Err(format!("unknown option `{flag}`")),
                 _ => parsed.filters.push(flag),
             }
@@ -53,9 +56,7 @@ impl Args {
     /// Whether the case of this name is asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
         let matches = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
-        !self.ignored
-            && (self.filters.is_empty() || self.filters.iter().any(matches))
-            && !self.skip.iter().any(matches)
+        (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)
     }
 }
 
@@ -82,11 +83,6 @@ mod tests {
             parse("--list --format=terse --test-threads 3")
         );
         assert_eq!(parse("--test-threads=3").threads, Some(3));
-    }
-
-    #[test]
-    fn nothing_is_marked_as_ignored() {
-        assert!(!parse("--list --format terse --ignored").wants("exec+pipe::submit"));
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::panic::panic_any;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use process_pool::error::CodecStep;
-use process_pool::{Bytes, SubmitError, TaskError};
+use process_pool::{Bytes, Context, Executor, SubmitError, TaskError, carry::Pipe, spawn::Exec};
 use serde::{Deserialize, Deserializer, Serialize};
-use xtests::runner::Subject;
+use xtests::runner::{Subject, skip};
 
-use crate::tools::{Act, Whim, leave_trace, make_whim, pid, run, same, submit, traces};
+use crate::tools::{Act, Whim, file, leave_trace, make_whim, pid, run, same, submit, traces};
 
 /// CPython: `test_submit`.
 pub(crate) fn a_submitted_call_returns_its_result(subject: &Subject) {
@@ -213,6 +213,26 @@ pub(crate) fn frames_larger_than_a_pipe_cross_on_their_way(subject: &Subject) {
     }
 }
 
+pub(crate) fn what_exceeds_the_frame_limit_fails_its_call_only(subject: &Subject) {
+    if subject.context != "exec+pipe" {
+        skip("sets the limit of pipes");
+    }
+    let context = Context::new(Exec::new(), Pipe::new().frame_max(1 << 16));
+    let pool = Executor::builder().context(context).max_workers(1).build().expect("a pool");
+    let before = run(&pool, pid, ());
+    let many = |length: usize| Bytes(vec![7; length]);
+    match pool.submit(|Bytes(bytes): Bytes| bytes.len(), many(1 << 16)) {
+        Err(SubmitError::TooLarge { size, max, .. }) => assert!(size > max && max <= 1 << 16),
+        other => panic!("{other:?}"),
+    }
+    match submit(&pool, many, 1 << 16).result() {
+        Err(TaskError::TooLarge { size, max, .. }) => assert!(size > max && max <= 1 << 16),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(run(&pool, many, 60_000).0.len(), 60_000);
+    assert_eq!(run(&pool, pid, ()), before);
+}
+
 static HERE: AtomicI64 = AtomicI64::new(0);
 
 /// Counts how many of it there are in this process.
@@ -253,7 +273,7 @@ pub(crate) fn arguments_and_results_are_dropped_on_both_sides(subject: &Subject)
 
 /// FIFO (S20): with one worker, calls start in the order in which they were submitted.
 pub(crate) fn one_worker_starts_calls_in_the_order_submitted(subject: &Subject) {
-    let (pool, path) = (subject.pool(1), crate::tools::file(&subject.dir));
+    let (pool, path) = (subject.pool(1), file(&subject.dir));
     let handles: Vec<_> = (0..500).map(|n| submit(&pool, leave_trace, (path.clone(), n))).collect();
     for (n, handle) in (0..).zip(handles) {
         assert_eq!(handle.result().expect("a result"), n);

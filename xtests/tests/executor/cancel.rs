@@ -1,10 +1,10 @@
 //! Cancelling: exact to the last moment, or refused.
 
-use process_pool::{Shutdown, SubmitError, TaskError, TaskState, as_completed};
+use process_pool::{Shutdown, SubmitError, TaskError, TaskHandle, TaskState, as_completed};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{Chance, file, leave_trace, run, same, submit, traces};
+use crate::tools::{Act, Chance, Whim, file, leave_trace, run, same, submit, traces};
 
 /// S19 made better, D34: `true` means that the body never ran; this is what claim words are for.
 pub(crate) fn two_thousand_random_cancels_are_exact(subject: &Subject) {
@@ -117,7 +117,7 @@ pub(crate) fn submit_cancel_and_shutdown_do_not_hang(subject: &Subject) {
 pub(crate) fn a_call_can_be_cancelled_before_a_worker_is_ready(subject: &Subject) {
     let (pool, path) = (subject.pool(2), file(&subject.dir));
     let handles: Vec<_> = (0..10).map(|n| submit(&pool, leave_trace, (path.clone(), n))).collect();
-    let cancelled: Vec<_> = handles.iter().map(process_pool::TaskHandle::cancel).collect();
+    let cancelled: Vec<_> = handles.iter().map(TaskHandle::cancel).collect();
     drop(pool);
     let ran = cancelled.iter().filter(|cancelled| !**cancelled).count();
     assert_eq!(traces(&path).len(), ran);
@@ -144,7 +144,6 @@ pub(crate) fn shutdown_cancels_what_has_not_started(subject: &Subject) {
 
 /// CPython's hang gh-116685: refused arguments and `cancel_futures`, again and again.
 pub(crate) fn refused_arguments_do_not_disturb_a_cancelling_shutdown(subject: &Subject) {
-    use crate::tools::{Act, Whim};
     for _ in 0..10 {
         let pool = subject.pool(2);
         let handles: Vec<_> = (0..10)
@@ -155,6 +154,6 @@ pub(crate) fn refused_arguments_do_not_disturb_a_cancelling_shutdown(subject: &S
             .collect();
         assert_eq!(handles.len(), 5);
         pool.shutdown(Shutdown { wait: true, cancel_futures: true });
-        assert!(handles.iter().all(process_pool::TaskHandle::done));
+        assert!(handles.iter().all(TaskHandle::done));
     }
 }

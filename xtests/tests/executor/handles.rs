@@ -39,7 +39,8 @@ pub(crate) fn a_handle_tells_where_its_call_is(subject: &Subject) {
     assert!(first.task().contains("wait_at"), "{}", first.task());
     assert_eq!(pool.pending(), 2);
     visitor.pass();
-    (first.wait(), second.wait());
+    first.wait();
+    second.wait();
     assert_eq!((first.state(), first.done(), first.running()), (TaskState::Finished, true, false));
     assert!(first.error().is_none() && !first.cancelled());
     assert_eq!(pool.pending(), 0);
@@ -113,7 +114,8 @@ pub(crate) fn a_callback_of_a_settled_call_runs_at_once_and_here(subject: &Subje
     assert!(cancelled.cancel());
     visitor.pass();
     let failed = submit(&pool, refuse, ());
-    (long.wait(), failed.wait());
+    long.wait();
+    failed.wait();
     let ran = Arc::new(Mutex::new(Vec::new()));
     let note = || {
         let ran = Arc::clone(&ran);

@@ -88,7 +88,8 @@ pub(crate) fn a_cancelled_call_is_no_exception_to_wait(subject: &Subject) {
     let handles = [&first, &second, &cancelled];
     let waited = wait(handles, ReturnWhen::FirstException, Some(SHORT));
     assert_eq!((waited.done.len(), waited.not_done.len()), (1, 2));
-    (a.pass(), b.pass());
+    a.pass();
+    b.pass();
     let waited = wait(handles, ReturnWhen::FirstException, Some(PATIENCE));
     assert_eq!((waited.done.len(), waited.not_done.len()), (3, 0));
 }
@@ -112,7 +113,8 @@ pub(crate) fn wait_returns_when_all_are_completed(subject: &Subject) {
     let (failing, cancelled) = (submit(&pool, refuse, 0), submit(&pool, |_: u16| (), 0));
     let fatal = submit(&pool, |code: u16| exit(code.into()), 1);
     assert!(cancelled.cancel());
-    (a.pass(), b.pass());
+    a.pass();
+    b.pass();
     let all = [&first, &second, &failing, &cancelled, &fatal];
     let waited = wait(all, ReturnWhen::AllCompleted, None);
     assert_eq!((waited.done.len(), waited.not_done.len()), (5, 0));
@@ -156,23 +158,22 @@ pub(crate) fn handles_of_several_pools_are_waited_for_together(subject: &Subject
 pub(crate) fn as_completed_yields_in_order_of_completion(subject: &Subject) {
     let Two { pool, handles: [first, second], visitors: [a, b] } = two(subject);
     b.pass();
-    let third = { settled(&pool) };
     second.wait();
-    let tasks = |handle: &TaskHandle<()>| handle.task().to_owned();
-    let (long, short) = (tasks(&first), tasks(&third));
-    let mut completed = as_completed([first, third], None);
-    assert_eq!(tasks(&completed.next().expect("one").expect("no timeout")), short);
+    let short = settled(&pool);
+    let names = [short.task().to_owned(), first.task().to_owned()];
+    let mut completed = as_completed([first, short], None);
+    let mut next = || completed.next().expect("another").expect("no timeout was set").task().to_owned();
+    assert_eq!(next(), names[0]);
     a.pass();
-    assert_eq!(tasks(&completed.next().expect("another").expect("no timeout")), long);
+    assert_eq!(next(), names[1]);
     assert!(completed.next().is_none());
 }
 
 /// CPython: `test_future_times_out`, `test_correct_timeout_exception_msg`.
 pub(crate) fn as_completed_times_out_with_the_numbers(subject: &Subject) {
     let Two { pool, handles: [first, second], visitors } = two(subject);
-    let pool_of_others = subject.pool(1);
-    let done = [settled(&pool_of_others), settled(&pool_of_others)];
-    let [third, fourth] = done;
+    let other = subject.pool(1);
+    let (third, fourth) = (settled(&other), settled(&other));
     let mut completed = as_completed([first, third, second, fourth], Some(SHORT));
     assert!(completed.next().expect("one").is_ok());
     assert!(completed.next().expect("another").is_ok());

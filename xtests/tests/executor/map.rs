@@ -1,0 +1,336 @@
+//! `map`: order, chunks, bounds, errors in their places.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use process_pool::error::CodecStep;
+use process_pool::{Shutdown, SubmitError, TaskError};
+use xtests::gate::{Gate, wait_at};
+use xtests::runner::Subject;
+
+use crate::tools::{Act, Whim, eventually, exit, file, leave_trace, run, same, submit, traces};
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+/// Panics for multiples of 5.
+fn picky(n: u64) -> u64 {
+    assert!(!n.is_multiple_of(5), "{n} is a multiple of 5");
+    n
+}
+
+/// Ends the worker for 0.
+fn fatal(n: u64) -> u64 {
+    if n == 0 {
+        exit(2);
+    }
+    n
+}
+
+fn wait_if((port, n): (u16, u64)) -> u64 {
+    if port != 0 {
+        wait_at(port);
+    }
+    n
+}
+
+fn whim_unless((n, encoding): (u64, Act)) -> (u64, Whim) {
+    (n, Whim::when_encoded(encoding))
+}
+
+/// Counts what is taken of `0..end`.
+fn counted(taken: &Cell<u64>, end: u64) -> impl Iterator<Item = u64> {
+    (0..end).inspect(|_| taken.set(taken.get() + 1))
+}
+
+/// CPython: `test_map`, `test_map_chunksize`.
+pub(crate) fn map_equals_the_sequential_one_whatever_the_chunks(subject: &Subject) {
+    let pool = subject.pool(2);
+    let expected: Vec<u64> = (0..41).map(square).collect();
+    let plain: Vec<_> = pool.map(square, 0..41).collect::<Result<_, _>>().expect("results");
+    assert_eq!(plain, expected);
+    for chunksize in [1, 3, 6, 40, 41, 50, 1_000_000] {
+        let map = pool.map(square, 0..41).chunksize(chunksize);
+        assert_eq!(map.collect::<Result<Vec<_>, _>>().expect("results"), expected, "chunks of {chunksize}");
+    }
+}
+
+/// CPython: `test_map_on_multiple_iterables`; in Rust, one of tuples.
+pub(crate) fn several_inputs_go_in_a_tuple(subject: &Subject) {
+    let pool = subject.pool(2);
+    let inputs = (2..6_u64).zip((0..3_u32).cycle());
+    let powers: Result<Vec<_>, _> = pool.map(|(base, exponent)| u64::pow(base, exponent), inputs).collect();
+    assert_eq!(powers.expect("results"), [1, 3, 16, 1]);
+}
+
+/// CPython: `test_map_chunksize` and `test_map_buffersize_value_validation`, of zero.
+pub(crate) fn sizes_of_zero_are_refused_and_no_input_is_taken(subject: &Subject) {
+    let (pool, taken) = (subject.pool(1), Cell::new(0));
+    let chunks = pool.map(square, counted(&taken, 5)).chunksize(0).start();
+    assert!(matches!(chunks, Err(SubmitError::Zero("chunksize"))));
+    let mut buffer = pool.map(square, counted(&taken, 5)).buffersize(0);
+    assert!(matches!(buffer.next(), Some(Err(TaskError::Refused(SubmitError::Zero("buffersize"))))));
+    assert!(buffer.next().is_none());
+    assert_eq!(taken.get(), 0);
+}
+
+/// CPython: `test_map_exception`, as of 3.16: iteration goes on, also within chunks.
+pub(crate) fn a_panic_is_an_error_in_its_place(subject: &Subject) {
+    let pool = subject.pool(2);
+    for chunksize in [1, 3, 20] {
+        let results: Vec<_> = pool.map(picky, 0..20).chunksize(chunksize).collect();
+        assert_eq!(results.len(), 20);
+        for (n, result) in (0..).zip(results) {
+            match result {
+                Ok(result) => assert!(result == n && n % 5 != 0),
+                Err(TaskError::Panicked(panicked)) => {
+                    assert_eq!(panicked.message, format!("{n} is a multiple of 5"));
+                    assert!(panicked.location.as_deref().is_some_and(|place| place.contains("map.rs")));
+                    assert!(panicked.backtrace.is_some());
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
+
+/// D11, D43.
+pub(crate) fn what_cannot_be_encoded_or_decoded_is_an_error_in_its_place(subject: &Subject) {
+    let pool = subject.pool(2);
+    for chunksize in [1, 4, 20] {
+        // The argument, in the parent; then in the worker; then the result, in the worker.
+        let whim = |n: u64| match n % 3 {
+            0 if n.is_multiple_of(2) => Whim::when_encoded(Act::Refuse),
+            0 => Whim::when_decoded(Act::Refuse),
+            _ => Whim::NONE,
+        };
+        let results: Vec<_> =
+            pool.map(|(n, _): (u64, Whim)| n, (0..20).map(|n| (n, whim(n)))).chunksize(chunksize).collect();
+        assert_eq!(results.len(), 20);
+        for (n, result) in (0..).zip(results) {
+            match result {
+                Ok(result) => assert!(result == n && n % 3 != 0),
+                Err(TaskError::Refused(SubmitError::Codec(error))) => {
+                    assert!(n % 6 == 0 && error.step == CodecStep::EncodeArgument);
+                }
+                Err(TaskError::Codec(error)) => {
+                    assert!(n % 6 == 3 && error.step == CodecStep::DecodeArgument);
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        let act = |n: u64| if n == 7 { Act::Refuse } else { Act::Behave };
+        let results: Vec<_> = pool.map(whim_unless, (0..10).map(|n| (n, act(n)))).chunksize(chunksize).collect();
+        for (n, result) in (0..).zip(results) {
+            match result {
+                Ok((result, _)) => assert!(result == n && n != 7),
+                Err(TaskError::Codec(error)) => assert!(n == 7 && error.step == CodecStep::EncodeResult),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
+
+/// A result of one item that the parent cannot decode: the next ones are not shifted.
+pub(crate) fn a_result_that_cannot_be_decoded_is_an_error_in_its_place(subject: &Subject) {
+    let pool = subject.pool(1);
+    let make = |n: u64| (n, if n == 3 { Whim::when_decoded(Act::Refuse) } else { Whim::NONE });
+    let results: Vec<_> = pool.map(make, 0..8).chunksize(5).collect();
+    for (n, result) in (0..).zip(results) {
+        match result {
+            Ok((result, _)) => assert!(result == n && n != 3),
+            Err(TaskError::Codec(error)) => assert!(n == 3 && error.step == CodecStep::DecodeResult),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+pub(crate) fn a_lost_worker_takes_its_chunk_and_no_other(subject: &Subject) {
+    let pool = subject.pool(2);
+    for chunksize in [1, 4] {
+        let inputs = [5, 6, 0, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+        let results: Vec<_> = pool.map(fatal, inputs).chunksize(chunksize).collect();
+        assert_eq!(results.len(), inputs.len());
+        for (index, (input, result)) in inputs.into_iter().zip(results).enumerate() {
+            let doomed = index / chunksize == 2 / chunksize;
+            match result {
+                Ok(result) => assert!(result == input && !doomed),
+                Err(error) => assert!(doomed && matches!(error, TaskError::WorkerLost(_)), "{error:?}"),
+            }
+        }
+    }
+}
+
+/// CPython: `test_map_timeout`: early results, then one error, then the end.
+pub(crate) fn a_timeout_ends_the_map_after_what_came_in_time(subject: &Subject) {
+    let (pool, gate) = (subject.pool(1), Gate::new());
+    run(&pool, same, 1);
+    let inputs = [(0, 1), (0, 2), (gate.port(), 3), (0, 4)];
+    let limit = Duration::from_secs(2);
+    let start = Instant::now();
+    let mut map = pool.map(wait_if, inputs).timeout(limit);
+    assert!(matches!(map.next(), Some(Ok(1))));
+    assert!(matches!(map.next(), Some(Ok(2))));
+    let visitor = gate.arrival();
+    assert!(matches!(map.next(), Some(Err(TaskError::MapTimedOut(timeout))) if timeout == limit));
+    assert!(start.elapsed() >= limit);
+    assert!(map.next().is_none());
+    assert!(map.next().is_none());
+    assert_eq!(pool.pending(), 1, "what has not started is cancelled");
+    visitor.pass();
+    assert_eq!(run(&pool, same, 1), 1);
+}
+
+/// gh-155852: a call's own error is not the map's timeout. gh-136578: the clock runs from the start.
+pub(crate) fn a_timeout_that_does_not_pass_changes_nothing(subject: &Subject) {
+    let pool = subject.pool(2);
+    let map = pool.map(square, 0..100).timeout(Duration::MAX).chunksize(7);
+    assert_eq!(map.filter(Result::is_ok).count(), 100);
+    let mut late = pool.map(square, 0..3).timeout(Duration::ZERO).start().expect("accepted");
+    let last = std::iter::from_fn(|| late.next()).last();
+    assert!(matches!(last, Some(Err(TaskError::MapTimedOut(_))) | Some(Ok(4))), "{last:?}");
+}
+
+/// CPython: `test_map_buffersize`, `..._on_infinite_iterable`, `..._when_buffer_is_full`; D42: exact.
+pub(crate) fn never_more_inputs_are_taken_than_the_bound_allows(subject: &Subject) {
+    let pool = subject.pool(2);
+    for (buffersize, chunksize) in [(1, 1), (4, 1), (10, 3), (2, 5)] {
+        let (taken, yielded) = (Cell::new(0_u64), Cell::new(0_u64));
+        let inputs = (0..).inspect(|_| {
+            taken.set(taken.get() + 1);
+            let ahead = taken.get() - yielded.get();
+            assert!(ahead <= buffersize as u64, "{ahead} ahead of the results, bound {buffersize}");
+        });
+        let map = pool.map(square, inputs).buffersize(buffersize).chunksize(chunksize);
+        assert_eq!(taken.get(), 0, "a map that is not started takes nothing");
+        let mut map = map.start().expect("accepted");
+        let first = taken.get();
+        // Whole chunks, as many as fit.
+        let chunksize = chunksize.min(buffersize);
+        assert_eq!(first, (buffersize / chunksize * chunksize) as u64);
+        for n in 0..50 {
+            assert_eq!(map.next().expect("infinite").expect("a result"), square(n));
+            yielded.set(yielded.get() + 1);
+        }
+    }
+}
+
+/// CPython: `test_map_buffersize_on_empty_iterable`, `..._without_iterable`.
+pub(crate) fn a_map_of_nothing_is_empty(subject: &Subject) {
+    let pool = subject.pool(1);
+    assert!(pool.map(square, []).next().is_none());
+    assert!(pool.map(square, []).buffersize(1).chunksize(4).unordered().next().is_none());
+    assert!(pool.worker_pids().is_empty(), "no worker is started for it");
+}
+
+/// Differs from CPython, where all inputs are taken at once.
+pub(crate) fn an_infinite_input_is_bounded_by_default(subject: &Subject) {
+    let (pool, taken) = (subject.pool(2), Cell::new(0));
+    let first: Vec<_> =
+        pool.map(square, counted(&taken, u64::MAX)).take(10).collect::<Result<_, _>>().expect("results");
+    assert_eq!(first, (0..10).map(square).collect::<Vec<_>>());
+    assert!(taken.get() <= 1024 + 10);
+}
+
+/// CPython: `test_map_submits_without_iteration` (issue11777); here `start` is what does it.
+pub(crate) fn a_started_map_runs_without_being_iterated(subject: &Subject) {
+    let (pool, path) = (subject.pool(2), file(&subject.dir));
+    let map = pool.map(leave_trace, (0..20).map(|n| (path.clone(), n))).start().expect("accepted");
+    pool.shutdown(Shutdown::default());
+    let mut ran = traces(&path);
+    ran.sort_unstable();
+    assert_eq!(ran, (0..20).collect::<Vec<_>>());
+    assert_eq!(map.filter(Result::is_ok).count(), 20);
+}
+
+pub(crate) fn results_keep_the_order_of_their_inputs(subject: &Subject) {
+    let (pool, gate) = (subject.pool(2), Gate::new());
+    let inputs = (0..50).map(|n| (if n == 0 { gate.port() } else { 0 }, n));
+    let mut map = pool.map(wait_if, inputs).start().expect("accepted");
+    let visitor = gate.arrival();
+    eventually("the others are done", || pool.pending() == 1);
+    visitor.pass();
+    assert_eq!(map.by_ref().collect::<Result<Vec<_>, _>>().expect("results"), (0..50).collect::<Vec<_>>());
+}
+
+pub(crate) fn an_unordered_map_yields_what_is_there(subject: &Subject) {
+    let (pool, gate) = (subject.pool(2), Gate::new());
+    for chunksize in [1, 4] {
+        let inputs = (0..40).map(|n| (if n == 0 { gate.port() } else { 0 }, n));
+        let mut map = pool.map(wait_if, inputs).unordered().chunksize(chunksize).start().expect("accepted");
+        let visitor = gate.arrival();
+        let mut results: Vec<_> =
+            map.by_ref().take(40 - chunksize).map(|result| result.expect("a result")).collect();
+        assert!(!results.contains(&0), "the first chunk still waits");
+        visitor.pass();
+        results.extend(map.map(|result| result.expect("a result")));
+        results.sort_unstable();
+        assert_eq!(results, (0..40).collect::<Vec<_>>());
+    }
+}
+
+pub(crate) fn an_unordered_map_has_every_error_too(subject: &Subject) {
+    let pool = subject.pool(2);
+    let results: Vec<_> = pool.map(picky, 0..20).unordered().chunksize(3).collect();
+    assert_eq!((results.len(), results.iter().filter(|result| result.is_err()).count()), (20, 4));
+}
+
+/// CPython: `test_map_close`, `test_executor_map_current_future_cancel` (gh-95166).
+pub(crate) fn dropping_a_map_cancels_what_has_not_started(subject: &Subject) {
+    let (pool, gate, path) = (subject.pool(1), Gate::new(), file(&subject.dir));
+    let long = submit(&pool, wait_at, gate.port());
+    let visitor = gate.arrival();
+    for iterated in [false, true] {
+        let map = pool.map(leave_trace, (0..30).map(|n| (path.clone(), n)));
+        let mut map =
+            map.timeout(Duration::from_millis(if iterated { 5 } else { 60_000 })).start().expect("accepted");
+        if iterated {
+            assert!(matches!(map.next(), Some(Err(TaskError::MapTimedOut(_)))));
+        }
+        drop(map);
+        assert_eq!(pool.pending(), 1);
+    }
+    visitor.pass();
+    long.result().expect("a result");
+    drop(pool);
+    assert!(traces(&path).is_empty());
+}
+
+/// gh-146392: CPython ends a bounded map silently, or with an error out of place.
+pub(crate) fn a_shutdown_ends_a_bounded_map_with_an_error(subject: &Subject) {
+    let pool = subject.pool(1);
+    let mut map = pool.map(square, 0..).buffersize(4).start().expect("accepted");
+    pool.shutdown(Shutdown::default());
+    for n in 0..4 {
+        assert_eq!(map.next().expect("submitted before").expect("a result"), square(n));
+    }
+    assert!(matches!(map.next(), Some(Err(TaskError::Refused(SubmitError::ShutDown)))));
+    assert!(map.next().is_none());
+    let late = pool.map(square, 0..3).start();
+    assert!(matches!(late, Err(SubmitError::ShutDown)));
+    let results: Vec<_> = pool.map(square, 0..3).collect();
+    assert!(matches!(results[..], [Err(TaskError::Refused(SubmitError::ShutDown))]));
+}
+
+pub(crate) fn several_threads_map_over_one_pool(subject: &Subject) {
+    let pool = subject.pool(2);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let pool = &pool;
+            scope.spawn(move || {
+                let inputs = thread * 1_000..thread * 1_000 + 500;
+                let map = pool.map(square, inputs.clone()).chunksize(7).buffersize(60);
+                assert!(map.zip(inputs).all(|(result, n)| result.is_ok_and(|result| result == square(n))));
+            });
+        }
+    });
+}
+
+/// Ten thousand items, in order and out of it.
+pub(crate) fn a_long_map_yields_all(subject: &Subject) {
+    let pool = subject.pool(2);
+    let sum: u64 = pool.map(square, 0..10_000).chunksize(50).map(|result| result.expect("a result")).sum();
+    let unordered: u64 = pool.map(square, 0..10_000).unordered().map(|result| result.expect("a result")).sum();
+    assert_eq!((sum, unordered), ((0..10_000).map(square).sum(), sum));
+}
