@@ -164,6 +164,43 @@ pub(crate) enum Failure {
     Failed(String),
 }
 
+impl Failure {
+    /// Cuts the texts so that all of it, encoded, takes at most `max` bytes. Short texts go before long ones.
+    fn cut(&mut self, max: usize) {
+        let texts = match self {
+            Self::Panicked { message, location, backtrace } => {
+                [location.as_mut(), Some(message), backtrace.as_mut()]
+            }
+            Self::Codec { type_name, message, .. } => [Some(message), Some(type_name), None],
+            Self::UnknownTask(text) | Self::Failed(text) => [Some(text), None, None],
+            Self::TooLarge { .. } => [None, None, None],
+        };
+        let mut room = max.saturating_sub(FAILURE_HEAD_MAX);
+        for text in texts.into_iter().flatten() {
+            if text.len() > room {
+                text.truncate(text.floor_char_boundary(room.saturating_sub(CUT.len())));
+                text.push_str(if room < CUT.len() { "" } else { CUT });
+            }
+            room -= text.len();
+        }
+    }
+}
+
+/// Stands where a text was cut.
+const CUT: &str = "…";
+/// What a failure takes beside its texts: at most six tags, of one byte each, and three lengths of up to ten.
+const FAILURE_HEAD_MAX: usize = 6 + 3 * 10;
+
+/// A failure, encoded; cut if that is what it takes to stay within `max` bytes.
+pub(crate) fn failure(mut failure: Failure, max: usize) -> Vec<u8> {
+    let bytes = to_bytes(&failure);
+    if bytes.len() <= max {
+        return bytes;
+    }
+    failure.cut(max);
+    to_bytes(&failure)
+}
+
 /// The second part of a `Reply`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -282,4 +319,40 @@ pub(crate) fn reply(rest: &[u8]) -> Option<(Seq, Status, &[u8])> {
         _ => return None,
     };
     Some((Seq(u64::from_le_bytes(*seq)), status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panicked(text: &str) -> Failure {
+        let text = || text.to_owned();
+        Failure::Panicked { message: text(), location: Some(text()), backtrace: Some(text()) }
+    }
+
+    #[test]
+    fn a_failure_that_fits_is_left_alone() {
+        let whole = to_bytes(&panicked("text"));
+        assert_eq!(failure(panicked("text"), whole.len()), whole);
+        assert!(failure(panicked("text"), whole.len() - 1).len() < whole.len());
+    }
+
+    #[test]
+    fn a_failure_is_cut_to_what_fits() {
+        let texts = ["short", &"long ".repeat(100), &"é".repeat(1000), &"\u{1f4a5}".repeat(70_000)];
+        let codec = |text: &str| Failure::Codec {
+            step: CodecStep::EncodeResult,
+            type_name: text.to_owned(),
+            message: text.to_owned(),
+        };
+        for max in [0, FAILURE_HEAD_MAX, FAILURE_HEAD_MAX + 1, 50, 100, 1000, 70_000, 300_000] {
+            for text in texts {
+                for whole in [panicked(text), codec(text), Failure::Failed(text.to_owned())] {
+                    let bytes = failure(whole, max);
+                    assert!(bytes.len() <= max.max(FAILURE_HEAD_MAX), "{} for {max}", bytes.len());
+                    assert!(from_bytes::<Failure>(&bytes).is_some());
+                }
+            }
+        }
+    }
 }

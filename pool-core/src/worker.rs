@@ -177,7 +177,8 @@ impl Worker<'_> {
         self.same_image = welcome.same_image;
         self.codec = welcome.codec.parse().map_err(|error: CodecNameError| error.to_string())?;
         if let Some(failure) = welcome.initializer.and_then(|initializer| self.initialize(&initializer)) {
-            self.send(&wire::frame(Kind::InitFailed, &failure))?;
+            let failure = wire::failure(failure, self.frame_max.saturating_sub(1));
+            self.send(&[[Kind::InitFailed as u8].as_slice(), &failure].concat())?;
             return Err("the initializer failed".to_owned());
         }
         self.send(&[Kind::Ready as u8])?;
@@ -231,7 +232,8 @@ impl Worker<'_> {
         let sent = match failure {
             None => self.channel.send(&wire::reply_head(frame.seq, Status::Ok), reply),
             Some(failure) => {
-                self.channel.send(&wire::reply_head(frame.seq, Status::Failed), &wire::to_bytes(&failure))
+                let failure = wire::failure(failure, self.frame_max.saturating_sub(wire::REPLY_HEAD));
+                self.channel.send(&wire::reply_head(frame.seq, Status::Failed), &failure)
             }
         };
         if reply.capacity() > KEEP {
