@@ -426,7 +426,7 @@ fn lost(slot: &Slot, call: &Call) -> WorkerLost {
         worker: slot.id,
         pid: slot.pid(),
         exit: slot.exit(),
-        why: slot.fault().map(str::to_owned),
+        why: slot.fault().map(str::to_owned).or_else(|| slot.last_words()),
     }
 }
 

@@ -173,7 +173,7 @@ pub struct WorkerLost {
     pub pid: Option<u32>,
     /// How it ended.
     pub exit: Exit,
-    /// What the pool held against it, if the pool ended it.
+    /// What the pool held against it, if the pool ended it; else what it had to say itself.
     pub why: Option<String>,
 }
 

@@ -138,6 +138,11 @@ impl Slot {
         self.exit.get().map_or_else(unknown, |report| report.exit.clone())
     }
 
+    /// What the worker wrote down before it ended.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        self.exit.get()?.last_words.clone()
+    }
+
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.get().map(String::as_str)
     }
@@ -149,10 +154,9 @@ impl Slot {
 
     /// Why the worker came to nothing.
     pub(crate) fn take_failure(&self) -> StartError {
-        lock(&self.failure).take().unwrap_or_else(|| StartError::Ended {
-            exit: self.exit(),
-            last_words: self.exit.get().and_then(|report| report.last_words.clone()),
-        })
+        lock(&self.failure)
+            .take()
+            .unwrap_or_else(|| StartError::Ended { exit: self.exit(), last_words: self.last_words() })
     }
 
     /// Adds to what is to be sent, keeping the sequence; [`flush`](Self::flush) sends it.

@@ -111,20 +111,21 @@ impl WorkerEntry {
     }
 }
 
-/// Serves, and says why if it could not.
+/// Serves, and says why if it could not. Returns the exit code.
 fn finish(
     connector: Result<Box<dyn Connector>, String>,
     tasks: &Tasks,
-    ticket: Ticket,
+    mut ticket: Ticket,
     last_words: Box<dyn FnOnce(&str) + Send>,
 ) -> i32 {
-    match connector.and_then(|connector| serve(connector.as_ref(), tasks, ticket)) {
-        Ok(()) => 0,
-        Err(why) => {
-            last_words(&why);
-            1
-        }
+    let mut worker = connector.and_then(|connector| Worker::connect(connector.as_ref(), tasks, &mut ticket));
+    let ended = worker.as_mut().map_err(|why| why.clone()).and_then(Worker::serve);
+    if let Err(why) = &ended {
+        last_words(why);
     }
+    // Not before: the parent kills a worker whose link is closed, and might miss the last words.
+    drop((worker, ticket));
+    i32::from(ended.is_err())
 }
 
 /// Looks up the transport of a ticket.
@@ -136,21 +137,9 @@ fn connector(registry: &Registry, name: &str) -> Result<Box<dyn Connector>, Stri
     })
 }
 
-/// Connects, introduces itself, and runs calls until told to stop.
-fn serve(connector: &dyn Connector, tasks: &Tasks, ticket: Ticket) -> Result<(), String> {
-    let Envelope { token, transport } = wire::from_bytes(&ticket.bytes)
-        .ok_or("the ticket is not of this library's making, or of another release")?;
-    let ticket = Ticket { bytes: transport, ..ticket };
-    let channel = connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
-    let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
-    let hello =
-        Hello { token, image, codecs: Codec::available().iter().map(|codec| codec.name().to_owned()).collect() };
-    let mut worker = Worker { channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false };
-    worker.send(&hello.encode())?;
-    worker.run()
-}
-
 struct Worker<'a> {
+    /// How it introduces itself.
+    hello: Hello,
     channel: Box<dyn Channel>,
     tasks: &'a Tasks,
     codec: Codec,
@@ -161,8 +150,23 @@ struct Worker<'a> {
 /// A buffer that has grown beyond this is given back after the call, so that an idle worker holds no more.
 const KEEP: usize = 1 << 20;
 
-impl Worker<'_> {
-    fn run(&mut self) -> Result<(), String> {
+impl<'a> Worker<'a> {
+    /// Makes the worker's end of the link.
+    fn connect(connector: &dyn Connector, tasks: &'a Tasks, ticket: &mut Ticket) -> Result<Self, String> {
+        let Envelope { token, transport } = wire::from_bytes(&ticket.bytes)
+            .ok_or("the ticket is not of this library's making, or of another release")?;
+        let handles = std::mem::take(&mut ticket.handles);
+        let ticket = Ticket { transport: ticket.transport.clone(), bytes: transport, handles };
+        let channel = connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
+        let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
+        let codecs = Codec::available().iter().map(|codec| codec.name().to_owned()).collect();
+        let hello = Hello { token, image, codecs };
+        Ok(Self { hello, channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false })
+    }
+
+    /// Introduces itself, and runs calls until told to stop.
+    fn serve(&mut self) -> Result<(), String> {
+        self.send(&self.hello.encode())?;
         let mut frame = Vec::new();
         if !self.receive(&mut frame)? {
             return Ok(());
