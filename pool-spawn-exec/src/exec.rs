@@ -7,14 +7,13 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Arc, OnceLock};
 
 use pool_core::error::Exit;
-use pool_core::spawner::{ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
+use pool_core::spawner::{Entry, ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
 use pool_os::{Child, Ended, LaunchError, Launcher};
 
-use crate::parcel;
 use crate::program::{Program, not_runnable};
-use crate::{MARK, MARKER, NAME};
+use crate::{ExecEntry, MARK, MARKER, NAME, parcel};
 
 /// Starts each worker as a new process of this program, or of another one.
 ///
@@ -81,6 +80,10 @@ impl Exec {
     /// # Errors
     /// If the program cannot be run, or this one has not called `init()`.
     pub fn check(&self) -> Result<(), SpawnError> {
+        // A worker that would start workers before it has become one would do so at each start: for ever.
+        if ExecEntry.is_worker() {
+            return Err(SpawnError::InsideWorker);
+        }
         self.program.check()
     }
 
