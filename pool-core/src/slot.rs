@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::WorkerId;
@@ -63,6 +64,8 @@ pub(crate) struct Slot {
     link: OnceLock<Box<dyn Link>>,
     process: Mutex<Process>,
     outbox: Mutex<Outbox>,
+    /// How many calls were posted: the first number that the worker cannot know.
+    calls_posted: AtomicU64,
     stage: Mutex<Stage>,
     replies: Mutex<Vec<(Seq, Reply)>>,
     exit: OnceLock<ExitReport>,
@@ -81,6 +84,7 @@ impl Slot {
             link: OnceLock::new(),
             process: Mutex::default(),
             outbox: Mutex::default(),
+            calls_posted: AtomicU64::new(0),
             stage: Mutex::new(Stage::Silent),
             replies: Mutex::default(),
             exit: OnceLock::new(),
@@ -161,6 +165,9 @@ impl Slot {
 
     /// Adds to what is to be sent, keeping the sequence; [`flush`](Self::flush) sends it.
     pub(crate) fn post(&self, letter: Letter) {
+        if let Letter::Call(seq, _) = letter {
+            self.calls_posted.store(seq.0 + 1, Ordering::Release);
+        }
         lock(&self.outbox).queue.push_back(letter);
     }
 
@@ -333,6 +340,9 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
     match Kind::split(&frame) {
         Some((Kind::Reply, rest)) => {
             let (seq, status, body) = wire::reply(rest).ok_or_else(|| garbage("a malformed reply"))?;
+            if seq.0 >= slot.calls_posted.load(Ordering::Acquire) {
+                return Err(garbage("an answer to a call that it was never sent"));
+            }
             let reply = match status {
                 Status::Failed => {
                     Reply::Failed(wire::from_bytes(body).ok_or_else(|| garbage("a malformed failure"))?)
