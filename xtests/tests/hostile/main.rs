@@ -13,17 +13,15 @@ mod values;
 
 #[cfg(unix)]
 mod programs;
-//#[cfg(target_os = "linux")]
-//mod shortage;
-//#[cfg(target_os = "linux")]
-//mod tasks;
+#[cfg(target_os = "linux")]
+mod tasks;
 
 fn main() {
     process_pool::init();
     let everywhere = [entry::CASES, life::CASES, peers::CASES, values::CASES].concat();
     #[cfg(unix)]
     let everywhere = [everywhere.as_slice(), programs::CASES].concat();
-    //#[cfg(target_os = "linux")]
-    let everywhere = [everywhere.as_slice()].concat();
+    #[cfg(target_os = "linux")]
+    let everywhere = [everywhere.as_slice(), tasks::CASES].concat();
     xtests::runner::main(&everywhere);
 }
