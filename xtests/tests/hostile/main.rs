@@ -14,14 +14,22 @@ mod values;
 #[cfg(unix)]
 mod programs;
 #[cfg(target_os = "linux")]
+mod shortage;
+#[cfg(target_os = "linux")]
 mod tasks;
 
+/// In a worker's environment: the port of a gate where it waits before it becomes one.
+const WAIT: &str = "HOSTILE_WAIT";
+
 fn main() {
+    if let Some(port) = std::env::var(WAIT).ok().and_then(|port| port.parse().ok()) {
+        xtests::gate::wait_at(port);
+    }
     process_pool::init();
     let everywhere = [entry::CASES, life::CASES, peers::CASES, values::CASES].concat();
     #[cfg(unix)]
     let everywhere = [everywhere.as_slice(), programs::CASES].concat();
     #[cfg(target_os = "linux")]
-    let everywhere = [everywhere.as_slice(), tasks::CASES].concat();
+    let everywhere = [everywhere.as_slice(), shortage::CASES, tasks::CASES].concat();
     xtests::runner::main(&everywhere);
 }
