@@ -1,0 +1,177 @@
+//! A parent with a pool, which it brings into the state that its first argument names; then it tells its workers'
+//! process ids, and ends as its second argument says.
+
+#[cfg(unix)]
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use process_pool::{Bytes, Executor, TaskHandle};
+use xtests::gate::{Gate, wait_at};
+
+/// In the environment of a worker: the port of a gate where it waits before it becomes one.
+const WAIT: &str = "ORPHANS_WAIT";
+
+const WORKERS: usize = 2;
+
+type Call = TaskHandle<Bytes>;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let (true, Some(port)) = (args.is_empty(), std::env::var(WAIT).ok().and_then(|port| port.parse().ok())) {
+        wait_at(port);
+    }
+    process_pool::init();
+    let (state, end) = (args[0].as_str(), args[1].as_str());
+    let gate = Gate::new();
+    let mut builder = Executor::builder().max_workers(WORKERS).start_deadline(Duration::from_secs(60));
+    if state == "starting" {
+        builder = builder.initializer(blocks, gate.port());
+    }
+    let pool = builder.build().expect("a pool");
+    let (calls, mut pids) = bring(&pool, &gate, state);
+    #[cfg(unix)]
+    if end == "leaves an heir" {
+        heir();
+    }
+    pids.extend(pool.worker_pids());
+    println!("{}", pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "));
+    finish(pool, calls, end);
+}
+
+/// Makes calls, and returns when the workers are at what they are to be found at; and who else there is.
+fn bring(pool: &Executor, gate: &Gate, state: &str) -> (Vec<Call>, Vec<u32>) {
+    let call = || {
+        let port = gate.port();
+        let call = match state {
+            "idle" | "stopped" | "starting" | "unborn" => pool.submit(passes, port),
+            "busy" => pool.submit(spins, port),
+            "deaf" => pool.submit(hears_nothing, port),
+            "blocked" => pool.submit(reads, port),
+            "sending" => pool.submit(takes, (port, Bytes(vec![7; LARGE]))),
+            "receiving" => pool.submit(gives, port),
+            "nested" => pool.submit(has_a_pool, port),
+            state => panic!("not a state: {state:?}"),
+        };
+        call.expect("taken")
+    };
+    let mut calls: Vec<Call> = (0..WORKERS).map(|_| call()).collect();
+    if state == "unborn" {
+        // The gate at which they wait is the case's own.
+        return (calls, Vec::new());
+    }
+    let visitors = gate.arrivals(if state == "nested" { WORKERS * WORKERS } else { WORKERS });
+    let pids = visitors.iter().map(|visitor| visitor.pid).collect();
+    if state == "sending" || state == "receiving" {
+        // More than is done by the time of the end.
+        calls.extend((0..16).map(|_| call()));
+    }
+    drop(visitors);
+    match state {
+        "idle" => calls.iter().for_each(TaskHandle::wait),
+        "stopped" => {
+            calls.iter().for_each(TaskHandle::wait);
+            #[cfg(unix)]
+            pool.worker_pids().into_iter().for_each(stop);
+        }
+        // The next two have come, so that those before them are on their way back, or in.
+        "sending" | "receiving" => drop(gate.arrivals(WORKERS)),
+        _ => {}
+    }
+    (calls, pids)
+}
+
+fn finish(pool: Executor, calls: Vec<Call>, end: &str) {
+    match end {
+        "waits" | "leaves an heir" => loop {
+            std::thread::park();
+        },
+        "panics" => panic!("with a pool"),
+        "exits" => std::process::exit(5),
+        "aborts" => std::process::abort(),
+        "leaks" => std::mem::forget((pool, calls)),
+        "drops" => drop(pool),
+        #[cfg(unix)]
+        "becomes another" => panic!("{}", Command::new("sleep").arg("2").exec()),
+        end => panic!("not an end: {end:?}"),
+    }
+}
+
+const LARGE: usize = 64 << 20;
+
+fn blocks(port: u16) {
+    wait_at(port);
+    loop {
+        std::thread::park();
+    }
+}
+
+fn passes(port: u16) -> Bytes {
+    wait_at(port);
+    Bytes::default()
+}
+
+fn spins(port: u16) -> Bytes {
+    wait_at(port);
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn hears_nothing(port: u16) -> Bytes {
+    #[cfg(unix)]
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE] {
+        ignore(signal);
+    }
+    spins(port)
+}
+
+fn reads(port: u16) -> Bytes {
+    let (mut reader, _writer) = std::io::pipe().expect("a pipe");
+    wait_at(port);
+    std::io::Read::read(&mut reader, &mut [0]).expect("nobody writes, so it never returns");
+    Bytes::default()
+}
+
+fn takes((port, _): (u16, Bytes)) -> Bytes {
+    wait_at(port);
+    Bytes::default()
+}
+
+fn gives(port: u16) -> Bytes {
+    wait_at(port);
+    Bytes(vec![7; LARGE])
+}
+
+fn has_a_pool(port: u16) -> Bytes {
+    let pool = Executor::builder().max_workers(WORKERS).build().expect("a pool");
+    let calls = [(); WORKERS].map(|()| pool.submit(spins, port).expect("taken"));
+    calls.iter().for_each(TaskHandle::wait);
+    Bytes::default()
+}
+
+#[cfg(unix)]
+fn stop(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it is there");
+}
+
+#[cfg(unix)]
+fn ignore(signal: i32) {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// A process that has every descriptor that this one has, for two seconds.
+#[cfg(unix)]
+fn heir() {
+    // SAFETY: the child calls nothing but what is safe to call in a signal handler.
+    if unsafe { libc::fork() } == 0 {
+        // SAFETY: takes no memory.
+        unsafe { libc::alarm(2) };
+        loop {
+            // SAFETY: takes no memory. The alarm ends the process.
+            unsafe { libc::pause() };
+        }
+    }
+}
