@@ -48,8 +48,10 @@ fn main() {
             }
         }
         "blocks" => {
-            while is_worker {
-                std::thread::park();
+            if is_worker {
+                loop {
+                    std::thread::park();
+                }
             }
             init();
             breaks();

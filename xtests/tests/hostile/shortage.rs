@@ -43,7 +43,7 @@ impl Lowered {
 
 impl Drop for Lowered {
     fn drop(&mut self) {
-        setrlimit(self.resource, self.before.clone()).expect("raised to what it was");
+        setrlimit(self.resource, self.before).expect("raised to what it was");
     }
 }
 
