@@ -8,6 +8,7 @@ use process_pool::error::{BreakReason, Exit, StartError};
 use process_pool::spawn::Exec;
 use process_pool::spawner::{OnExit, SpawnError, Spawner, SpawnerCaps, Worker};
 use process_pool::transport::Ticket;
+use process_pool::worker::WorkerEntry;
 use process_pool::{
     Bytes, Context, Executor, OnWorkerLoss, RestartLimit, SubmitError, TaskError, TaskHandle, carry::Pipe,
 };
@@ -267,8 +268,8 @@ impl Spawner for Allowed {
         self.inner.caps()
     }
 
-    fn check(&self) -> Result<(), SpawnError> {
-        self.inner.check()
+    fn prepare(&self, entry: WorkerEntry) -> Result<(), SpawnError> {
+        self.inner.prepare(entry)
     }
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
