@@ -179,7 +179,7 @@ fn an_initializer_whose_argument_cannot_be_decoded_breaks_the_pool(subject: &Sub
     }
     let take = |Untagged::Number(_)| ();
     fails_with(subject.builder().initializer(take, Untagged::Number(1)), |failed| {
-        failed.message.contains("Untagged") && failed.message.contains("not self-describing")
+        failed.message.contains("Untagged") && failed.message.contains("self-describing")
     });
 }
 
