@@ -105,14 +105,22 @@ impl Slot {
         debug_assert!(fresh, "invariant: a worker has one link");
     }
 
-    /// Takes the started process; false, and a signal sent to it, if it is not wanted any more.
+    /// Takes the started process, which gets what was posted meanwhile: its welcome, or the signal if it is
+    /// not wanted any more.
     pub(crate) fn set_worker(&self, worker: Box<dyn Worker>) {
-        let mut process = lock(&self.process);
-        if let Some(signal) = process.doomed {
-            // It may have ended meanwhile, which is as well.
-            let _ = worker.signal(signal);
+        {
+            let mut process = lock(&self.process);
+            if let Some(signal) = process.doomed {
+                // It may have ended meanwhile, which is as well.
+                let _ = worker.signal(signal);
+            }
+            process.worker = Some(worker);
         }
-        process.worker = Some(worker);
+        self.flush();
+    }
+
+    fn has_worker(&self) -> bool {
+        lock(&self.process).worker.is_some()
     }
 
     pub(crate) fn is_doomed(&self) -> bool {
@@ -310,7 +318,11 @@ fn hello(pool: &Pool, slot: &Slot, frame: &[u8]) -> Result<(), StartError> {
     let welcome = pool.welcome(slot.id, &hello)?;
     *lock(&slot.stage) = Stage::Welcomed;
     slot.post(Letter::Frame(wire::frame(Kind::Welcome, &welcome)));
-    slot.flush();
+    // A quick worker is here before its start has returned. Welcomed at once it could fail before its
+    // process id is known; `set_worker` comes after the letter is posted, or we see the worker here.
+    if slot.has_worker() {
+        slot.flush();
+    }
     Ok(())
 }
 
