@@ -36,7 +36,7 @@ fn main() {
                 std::process::exit(42);
             }
             init();
-            breaks();
+            breaks(Duration::from_secs(10));
         }
         "branch" => {
             if !is_worker {
@@ -54,12 +54,12 @@ fn main() {
                 }
             }
             init();
-            breaks();
+            breaks(Duration::from_millis(500));
         }
         "panics" => {
             assert!(!is_worker, "before init()");
             init();
-            breaks();
+            breaks(Duration::from_secs(10));
         }
         "twice" => {
             init();
@@ -101,9 +101,9 @@ fn works() {
 }
 
 /// Two calls, and what they and the pool say in the end.
-fn breaks() {
+fn breaks(deadline: Duration) {
     let limit = RestartLimit { failures: 2, backoff_min: Duration::ZERO, backoff_max: Duration::ZERO };
-    let pool = Executor::builder().restart_limit(limit).start_deadline(Duration::from_millis(500));
+    let pool = Executor::builder().restart_limit(limit).start_deadline(deadline);
     let pool = pool.max_workers(1).build().expect("a pool");
     let handles = [1, 2].map(|n| pool.submit(|n: u32| n, n).expect("taken"));
     for handle in handles {

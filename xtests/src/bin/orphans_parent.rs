@@ -162,13 +162,13 @@ fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
-/// A process that has every descriptor that this one has, for two seconds.
+/// A process that has every descriptor that this one has, for a second.
 #[cfg(unix)]
 fn heir() {
     // SAFETY: the child calls nothing but what is safe to call in a signal handler.
     if unsafe { libc::fork() } == 0 {
         // SAFETY: takes no memory.
-        unsafe { libc::alarm(2) };
+        unsafe { libc::alarm(1) };
         loop {
             // SAFETY: takes no memory. The alarm ends the process.
             unsafe { libc::pause() };

@@ -197,6 +197,8 @@ fn descriptors_that_run_out_while_a_worker_starts_do_no_harm(_: &Subject) {
     let pool = Executor::builder().max_workers(1).context(kit::program(exec)).build().expect("a pool");
     let call = pool.submit(|n: u8| n, 1).expect("taken");
     let starting = gate.arrival();
+    // It may be here before its start has returned.
+    kit::eventually("the worker is known", || !pool.worker_pids().is_empty());
     let limit = Lowered::to(Resource::Nofile, 0);
     starting.pass();
     assert_eq!(settled(&call).expect("a result"), 1);

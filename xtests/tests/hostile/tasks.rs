@@ -2,10 +2,12 @@
 
 #![expect(unsafe_code, reason = "harm takes calls that Rust has no safe wrapper for")]
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -55,13 +57,32 @@ fn pid((): ()) -> u32 {
     std::process::id()
 }
 
-/// Puts files in the place of the standard streams, which workers inherit.
-fn redirect(subject: &Subject) -> (PathBuf, PathBuf) {
-    let (out, err) = (subject.dir.join("out"), subject.dir.join("err"));
-    let append = |path: &PathBuf| File::options().create(true).append(true).open(path).expect("a file");
-    rustix::stdio::dup2_stdout(append(&out)).expect("redirected");
-    rustix::stdio::dup2_stderr(append(&err)).expect("redirected");
-    (out, err)
+/// Files in the place of the standard streams, which workers inherit; until dropped.
+struct Redirected {
+    out: (PathBuf, OwnedFd),
+    err: (PathBuf, OwnedFd),
+}
+
+impl Redirected {
+    fn to(folder: &Path) -> Self {
+        let keep = |stream| rustix::io::fcntl_dupfd_cloexec(stream, 3).expect("another descriptor");
+        let before = (keep(rustix::stdio::stdout()), keep(rustix::stdio::stderr()));
+        let (out, err) = (folder.join("out"), folder.join("err"));
+        let append = |path: &PathBuf| File::options().create(true).append(true).open(path).expect("a file");
+        rustix::stdio::dup2_stdout(append(&out)).expect("redirected");
+        rustix::stdio::dup2_stderr(append(&err)).expect("redirected");
+        Self { out: (out, before.0), err: (err, before.1) }
+    }
+}
+
+impl Drop for Redirected {
+    fn drop(&mut self) {
+        rustix::stdio::dup2_stdout(&self.out.1).expect("as it was");
+        rustix::stdio::dup2_stderr(&self.err.1).expect("as it was");
+        if std::thread::panicking() {
+            println!("{}", fs::read_to_string(&self.err.0).unwrap_or_default());
+        }
+    }
 }
 
 fn what_a_task_prints_is_not_taken_for_a_frame(subject: &Subject) {
@@ -78,15 +99,17 @@ fn what_a_task_prints_is_not_taken_for_a_frame(subject: &Subject) {
         unsafe { libc::puts(c"from C".as_ptr()) };
         n
     }
-    let (out, err) = redirect(subject);
-    // One worker: what two of them print may come between the parts of a line, as anywhere.
+    let redirected = Redirected::to(&subject.dir);
+    // One worker: two that print in several writes would mix them.
     let pool = subject.pool(1);
     let calls: Vec<_> = (0..200).map(|n| pool.submit(prints, n).expect("taken")).collect();
     for (n, call) in calls.iter().enumerate() {
         assert_eq!(settled(call).expect("a result"), n as u64);
     }
     drop(pool);
-    let (out, err) = (fs::read(out).expect("read"), fs::read(err).expect("read"));
+    let read = |path: &PathBuf| fs::read(path).expect("read");
+    let (out, err) = (read(&redirected.out.0), read(&redirected.err.0));
+    drop(redirected);
     let has = |text: &[u8], part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
     for n in 0..200 {
         assert!(has(&out, &format!("line {n}\n")) && has(&out, &format!("no end of line {n}")), "{n}");
@@ -151,32 +174,38 @@ fn a_task_that_closes_every_descriptor_is_lost_or_the_next_one_is(subject: &Subj
     }
 }
 
-/// Forks, and has the child wait for a second with everything open that the worker has.
-fn leaves_a_heir(code: Option<i32>) {
+/// Forks, and has the child wait with everything open that the worker has; the file tells who that is.
+fn leaves_an_heir((path, code): (PathBuf, Option<i32>)) {
     // SAFETY: the child calls nothing but what is safe to call in a signal handler.
-    if unsafe { libc::fork() } == 0 {
+    let heir = unsafe { libc::fork() };
+    if heir == 0 {
         // SAFETY: takes no memory.
-        unsafe { libc::alarm(1) };
+        unsafe { libc::alarm(30) };
         loop {
-            // SAFETY: takes no memory. The alarm ends the process.
+            // SAFETY: takes no memory. The alarm ends the process, if nobody does before.
             unsafe { libc::pause() };
         }
     }
-    if let Some(code) = code {
-        std::process::exit(code);
+    fs::write(path, heir.to_string()).expect("written");
+    match code {
+        Some(code) => std::process::exit(code),
+        None => std::process::abort(),
     }
-    std::process::abort();
 }
 
 fn a_task_that_leaves_a_process_with_all_its_descriptors_is_lost_promptly(subject: &Subject) {
     let pool = subject.pool(1);
     kit::is_usable(&pool);
+    let (first, second) = (subject.dir.join("first"), subject.dir.join("second"));
     let start = Instant::now();
-    assert_eq!(lost(call(&pool, leaves_a_heir, Some(0))).exit, Exit::Code(0));
-    assert_eq!(lost(call(&pool, leaves_a_heir, None)).exit, Exit::Signal(6));
+    assert_eq!(lost(call(&pool, leaves_an_heir, (first.clone(), Some(0)))).exit, Exit::Code(0));
+    assert_eq!(lost(call(&pool, leaves_an_heir, (second.clone(), None))).exit, Exit::Signal(6));
     kit::is_usable(&pool);
     drop(pool);
-    assert!(start.elapsed() < Duration::from_millis(900), "the heirs are waited for: {:?}", start.elapsed());
+    assert!(start.elapsed() < PROMPTLY, "the heirs are waited for: {:?}", start.elapsed());
+    for heir in [first, second] {
+        signal(fs::read_to_string(heir).expect("read").parse().expect("a number"), Signal::KILL);
+    }
 }
 
 fn a_task_that_returns_in_two_processes_harms_nobody_for_long(subject: &Subject) {
@@ -459,9 +488,9 @@ fn each_call_is_settled_once_while_workers_are_killed(subject: &Subject) {
         let killer = scope.spawn(|| kill_again_and_again(&pool, &done));
         let (tell, told) = std::sync::mpsc::channel();
         let mut calls: Vec<TaskHandle<u64>> = Vec::new();
-        let mut rounds = 0;
+        let deadline = Instant::now() + PATIENCE;
         // As many calls as it takes for so many workers to die among them.
-        while calls.len() < CALLS as usize || (!killer.is_finished() && rounds < 40) {
+        while calls.len() < CALLS as usize || (!killer.is_finished() && Instant::now() < deadline) {
             for n in calls.len() as u64..calls.len() as u64 + CALLS / 10 {
                 let call = pool.submit(marks, (path.clone(), n)).expect("taken");
                 let tell = tell.clone();
@@ -469,7 +498,6 @@ fn each_call_is_settled_once_while_workers_are_killed(subject: &Subject) {
                 calls.push(call);
             }
             calls.iter().for_each(|call| assert!(call.wait_timeout(PATIENCE)));
-            rounds += 1;
         }
         done.store(true, Ordering::Release);
         let kills = killer.join().expect("it does not panic");
@@ -500,15 +528,16 @@ fn each_call_is_settled_once_while_workers_are_killed(subject: &Subject) {
     kit::is_usable(&pool);
 }
 
+/// Kills workers, and returns how many, until they are enough or nobody needs it any longer.
 fn kill_again_and_again(pool: &Executor, done: &AtomicBool) -> usize {
-    let mut kills = 0;
-    while kills < KILLS && !done.load(Ordering::Acquire) {
-        for pid in pool.worker_pids() {
-            let Some(pid) = Pid::from_raw(pid.cast_signed()) else { continue };
-            // It may have ended by itself meanwhile; that its number is another's by now is what the kernel's
-            // habit of counting up is for.
+    let mut killed = HashSet::new();
+    while killed.len() < KILLS && !done.load(Ordering::Acquire) {
+        for number in pool.worker_pids() {
+            let Some(pid) = Pid::from_raw(number.cast_signed()) else { continue };
+            // It may have ended meanwhile; that its number is nobody else's so soon is due to the kernel's
+            // habit of counting up.
             if kill_process(pid, Signal::KILL).is_ok() {
-                kills += 1;
+                killed.insert(number);
             }
             let pause = Instant::now() + Duration::from_millis(2);
             while Instant::now() < pause {
@@ -516,5 +545,5 @@ fn kill_again_and_again(pool: &Executor, done: &AtomicBool) -> usize {
             }
         }
     }
-    kills
+    killed.len()
 }
