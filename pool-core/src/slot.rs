@@ -106,17 +106,19 @@ impl Slot {
     }
 
     /// Takes the started process, which gets what was posted meanwhile: its welcome, or the signal if it is
-    /// not wanted any more.
-    pub(crate) fn set_worker(&self, worker: Box<dyn Worker>) {
-        {
+    /// not wanted any more. True if it has ended by now: then its end is still to be told.
+    pub(crate) fn set_worker(&self, worker: Box<dyn Worker>) -> bool {
+        let has_ended = {
             let mut process = lock(&self.process);
             if let Some(signal) = process.doomed {
                 // It may have ended meanwhile, which is as well.
                 let _ = worker.signal(signal);
             }
             process.worker = Some(worker);
-        }
+            self.exit.get().is_some()
+        };
         self.flush();
+        has_ended
     }
 
     fn has_worker(&self) -> bool {
@@ -140,9 +142,14 @@ impl Slot {
         lock(&self.process).worker.as_ref()?.pid()
     }
 
-    pub(crate) fn set_exit(&self, report: ExitReport) {
+    /// Takes in how the process ended. False if the process itself is not known yet, so that nobody could
+    /// say which it was: a worker may be up, take a call and end before its spawner returns. Whoever brings
+    /// it tells of its end.
+    pub(crate) fn set_exit(&self, report: ExitReport) -> bool {
+        let process = lock(&self.process);
         // A second report would break S1; the first one stands.
         let _ = self.exit.set(report);
+        process.worker.is_some()
     }
 
     pub(crate) fn exit(&self) -> Exit {

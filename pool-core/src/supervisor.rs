@@ -102,13 +102,16 @@ impl Supervisor {
         ticket.bytes = wire::to_bytes(&Envelope { token, transport: ticket.bytes });
         let id = slot.id;
         let on_exit = Box::new(move |report: ExitReport| {
-            if let Some((pool, slot)) = pool.upgrade().zip(weak_slot.upgrade()) {
-                slot.set_exit(report);
+            if let Some((pool, slot)) = pool.upgrade().zip(weak_slot.upgrade())
+                && slot.set_exit(report)
+            {
                 pool.tell(Input::Exited(id));
             }
         });
         let worker = self.spawner.spawn(ticket, on_exit).map_err(|error| StartError::Spawn(Arc::new(error)))?;
-        slot.set_worker(worker);
+        if slot.set_worker(worker) {
+            self.pool.tell(Input::Exited(id));
+        }
         Ok(())
     }
 }
