@@ -43,7 +43,7 @@ fn main() {
                 init();
             }
             match Executor::new() {
-                Ok(_) => breaks(),
+                Ok(_) => breaks(Duration::from_secs(10)),
                 Err(_) => std::process::exit(7),
             }
         }
