@@ -7,13 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
 use sha2::{Digest, Sha256};
-
-/// Nothing here should take as long; beyond it, it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn checksum() -> Command {
     let this = std::env::current_exe().expect("this program has a path");
@@ -88,15 +84,6 @@ fn hex(bytes: &[u8]) -> String {
         write!(hex, "{byte:02x}").expect("a String takes everything");
         hex
     })
-}
-
-/// Waits until `done`, and tells what for if that takes too long.
-fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < patience, "waited {patience:?} in vain until {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]
@@ -279,11 +266,24 @@ fn help_and_contexts_are_accepted() {
 #[cfg(target_os = "linux")]
 mod processes {
     use std::io::{BufRead, BufReader, Read};
-    use std::process::Child;
+    use std::process::{Child, Stdio};
+    use std::time::{Duration, Instant};
 
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
+
+    /// Nothing here should take as long; beyond it, it hangs.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Waits until `done`, and tells what for if that takes too long.
+    fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < patience, "waited {patience:?} in vain until {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 
     fn endless(path: &Path) {
         fs::File::create(path).and_then(|file| file.set_len(1 << 42)).expect("the file system has sparse files");

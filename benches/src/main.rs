@@ -42,10 +42,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut subjects =
-        vec![Subject { name: "cpython", run: cpython::run }, Subject { name: "ours/pipe+exec", run: ours::run }];
-    #[cfg(unix)]
-    subjects.push(Subject { name: "procspawn", run: spawned::run });
+    let subjects = [
+        Subject { name: "cpython", run: cpython::run },
+        Subject { name: "ours/pipe+exec", run: ours::run },
+        #[cfg(unix)]
+        Subject { name: "procspawn", run: spawned::run },
+    ];
 
     println!("{WORKERS} workers, no-op calls, medians of {rounds} interleaved rounds");
     println!("cpython: {}", cpython::version().unwrap_or_else(|why| why));

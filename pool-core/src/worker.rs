@@ -3,6 +3,14 @@
 //! A worker runs its calls one at a time, on its main thread, in the order sent. It claims a call before it
 //! looks at the argument, and has sent a reply completely before it claims the next.
 
+#![cfg_attr(
+    all(windows, target_env = "gnu"),
+    expect(
+        clippy::missing_const_for_thread_local,
+        reason = "it is const, which clippy does not see on this target"
+    )
+)]
+
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;

@@ -1,7 +1,6 @@
 //! What the cases share: pools, patience, and taking results apart.
 
 use std::fmt::Debug;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use process_pool::carry::Pipe;
@@ -130,7 +129,7 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 
 /// Writes an executable file.
 #[cfg(unix)]
-pub(crate) fn write_program(path: &Path, text: &str) {
+pub(crate) fn write_program(path: &std::path::Path, text: &str) {
     std::fs::write(path, text).expect("written");
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
 }
