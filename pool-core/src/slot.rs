@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::ThreadId;
 
 use crate::WorkerId;
 use crate::call::{Call, ReplyBytes, lock};
@@ -37,11 +38,30 @@ pub(crate) enum Letter {
     Frame(Vec<u8>),
 }
 
+impl Letter {
+    fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Call(seq, _) => Some(*seq),
+            Self::Frame(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Outbox {
     queue: VecDeque<Letter>,
-    /// A thread is sending; it takes what others add meanwhile.
-    sending: bool,
+    /// The thread that is sending; it takes what others add meanwhile.
+    sender: Option<ThreadId>,
+    /// The call that it is handing to the link in this moment.
+    handing: Option<Seq>,
+    /// Others wait for that moment to pass.
+    awaited: bool,
+}
+
+impl Outbox {
+    fn position(&self, seq: Seq) -> Option<usize> {
+        self.queue.iter().position(|letter| letter.seq() == Some(seq))
+    }
 }
 
 #[derive(Default)]
@@ -66,6 +86,8 @@ pub(crate) struct Slot {
     outbox: Mutex<Outbox>,
     /// How many calls were posted: the first number that the worker cannot know.
     calls_posted: AtomicU64,
+    /// Notified when a call that others wait for was handed to the link.
+    handed: Condvar,
     stage: Mutex<Stage>,
     replies: Mutex<Vec<(Seq, Reply)>>,
     exit: OnceLock<ExitReport>,
@@ -85,6 +107,7 @@ impl Slot {
             process: Mutex::default(),
             outbox: Mutex::default(),
             calls_posted: AtomicU64::new(0),
+            handed: Condvar::new(),
             stage: Mutex::new(Stage::Silent),
             replies: Mutex::default(),
             exit: OnceLock::new(),
@@ -106,7 +129,7 @@ impl Slot {
     }
 
     /// Takes the started process, which gets what was posted meanwhile: its welcome, or the signal if it is
-    /// not wanted any more. True if it has ended by now: then its end is still to be told.
+    /// not wanted any more. True if it has ended meanwhile: then its end is still to be told.
     pub(crate) fn set_worker(&self, worker: Box<dyn Worker>) -> bool {
         let has_ended = {
             let mut process = lock(&self.process);
@@ -189,35 +212,71 @@ impl Slot {
     /// Sends what is posted, unless another thread is at it, which then sends this too.
     pub(crate) fn flush(&self) {
         let Some(link) = self.link.get() else { return };
-        let mut batch = {
+        let mut count = {
             let mut outbox = lock(&self.outbox);
-            if outbox.sending || outbox.queue.is_empty() {
+            if outbox.sender.is_some() || outbox.queue.is_empty() {
                 return;
             }
-            outbox.sending = true;
-            std::mem::take(&mut outbox.queue)
+            outbox.sender = Some(std::thread::current().id());
+            outbox.queue.len()
         };
         loop {
-            for letter in batch.drain(..) {
+            for _ in 0..count {
+                let Some(letter) = self.next_letter() else { break };
                 send(link.as_ref(), &letter);
             }
+            self.note_handed(&mut lock(&self.outbox), None);
             link.flush();
             let mut outbox = lock(&self.outbox);
-            if outbox.queue.is_empty() {
-                outbox.sending = false;
-                // Both queues are empty; this one has its memory.
-                outbox.queue = batch;
+            count = outbox.queue.len();
+            if count == 0 {
+                outbox.sender = None;
                 return;
             }
-            std::mem::swap(&mut outbox.queue, &mut batch);
         }
     }
 
+    /// Takes the next letter to hand to the link, after the last one was.
+    fn next_letter(&self) -> Option<Letter> {
+        let mut outbox = lock(&self.outbox);
+        let letter = outbox.queue.pop_front();
+        self.note_handed(&mut outbox, letter.as_ref().and_then(Letter::seq));
+        letter
+    }
+
+    fn note_handed(&self, outbox: &mut Outbox, next: Option<Seq>) {
+        outbox.handing = next;
+        if std::mem::take(&mut outbox.awaited) {
+            self.handed.notify_all();
+        }
+    }
+
+    /// Takes a call back if the worker has not started it.
+    ///
+    /// The link can answer for calls that it was handed only. One that is still posted here has started
+    /// nowhere; one that is being handed over is waited for, which takes as long as a copy of its frame.
     pub(crate) fn revoke(&self, seq: Seq) -> Claim {
+        let mut outbox = lock(&self.outbox);
+        if let Some(at) = outbox.position(seq) {
+            outbox.queue.remove(at);
+            return Claim::Revoked;
+        }
+        // A link that reports its end from within `send` comes back to here on the sender's own thread.
+        while outbox.handing == Some(seq) && outbox.sender != Some(std::thread::current().id()) {
+            outbox.awaited = true;
+            outbox = self.handed.wait(outbox).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(outbox);
         self.link.get().map_or(Claim::Unknown, |link| link.revoke(seq))
     }
 
     pub(crate) fn claim_state(&self, seq: Seq) -> Claim {
+        {
+            let outbox = lock(&self.outbox);
+            if outbox.handing == Some(seq) || outbox.position(seq).is_some() {
+                return Claim::Queued;
+            }
+        }
         self.link.get().map_or(Claim::Unknown, |link| link.claim_state(seq))
     }
 

@@ -256,8 +256,9 @@ pub trait Link: Send + Sync {
     /// Takes a frame, to be on its way after the next [`flush`](Self::flush) at the latest. Never blocks
     /// on a slow worker (T4). On a closed link it does nothing: `closed` tells.
     ///
-    /// Calls come in the order of their `seq`, which counts up by one. The caller keeps at most
-    /// [`LinkCaps::revocable`] of them unsettled at once, and sends from one thread at a time.
+    /// Calls come in the order of their `seq`, which counts up; one that is missing was taken back before it
+    /// was sent. The caller keeps at most [`LinkCaps::revocable`] of them unsettled at once, and sends from
+    /// one thread at a time.
     fn send(&self, frame: Outgoing<'_>);
 
     /// Sends what [`send`](Self::send) took, in as few system calls as possible.
