@@ -187,6 +187,11 @@ impl Machine {
             self.note_idle(id, now);
         }
         self.dispatch(now);
+        // One question may not have been enough: the call had started, or it went to another idle worker.
+        // Each such answer leaves one call less to ask for, so this ends.
+        if matches!(claim, Claim::Revoked | Claim::Started) {
+            self.steal();
+        }
         self.settle_phase(now);
     }
 

@@ -214,6 +214,17 @@ impl World {
             let window = self.config.window_max.max(2);
             assert!(worker.sent.len() <= window, "the window is exceeded");
         }
+        // No order is open here, so nothing can be on its way that would put an idle worker to use.
+        if self.revocable && self.machine.phase().works() && !self.machine.idle.is_empty() {
+            // A worker starts calls in order: what is before one that has started is not waiting.
+            let waits = |worker: &&Worker| {
+                let behind = worker.sent.iter().skip(1).rev().take_while(|sent| !sent.started);
+                worker.state == State::Live && behind.count() > 0
+            };
+            let waiting = self.machine.workers.iter().find(waits);
+            assert!(waiting.is_none(), "calls wait at {waiting:?} while {:?} are idle", self.machine.idle);
+            assert_eq!(self.machine.items.pending(), 0, "calls are pending while a worker is idle");
+        }
         if let Some(max) = self.config.max_tasks_per_child {
             let ran = |process: &Process| process.started.len() as u64;
             assert!(self.processes.values().all(|process| ran(process) <= max), "too many calls at a worker");
