@@ -314,7 +314,8 @@ impl Output {
 /// a line.
 fn escaped(path: &OsStr) -> (&'static str, Cow<'_, [u8]>) {
     let bytes = path.as_encoded_bytes();
-    if !bytes.iter().any(|byte| b"\\\n\r".contains(byte)) {
+    // On Windows a backslash is what separates folders, and none of these is part of a name.
+    if cfg!(windows) || !bytes.iter().any(|byte| b"\\\n\r".contains(byte)) {
         return ("", bytes.into());
     }
     let escape = |byte: &u8| match byte {
