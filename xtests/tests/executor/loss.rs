@@ -59,6 +59,7 @@ pub(crate) fn the_death_of_idle_workers_goes_unnoticed(subject: &Subject) {
         let handles: Vec<_> = (0..2).map(|_| submit(&pool, wait_at, gate.port())).collect();
         drop(gate.arrivals(2));
         assert!(handles.into_iter().all(|handle| handle.result().is_ok()));
+        eventually("their processes are known", || pool.worker_pids().len() == 2);
         let pids = pool.worker_pids();
         let victims = if n % 2 == 0 { &pids[..1] } else { &pids[..] };
         victims.iter().for_each(|pid| kill(*pid));

@@ -1,5 +1,6 @@
 //! The end of a pool: by shutdown, by drop, by force.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -61,11 +62,8 @@ pub(crate) fn no_worker_is_left_after_shutdown(subject: &Subject) {
     let (pool, gate) = (subject.pool(3), Gate::new());
     let handles: Vec<_> = (0..3).map(|_| submit(&pool, wait_at, gate.port())).collect();
     let visitors = gate.arrivals(3);
-    let mut pids = pool.worker_pids();
-    pids.sort_unstable();
-    let mut arrived: Vec<_> = visitors.iter().map(|visitor| visitor.pid).collect();
-    arrived.sort_unstable();
-    assert_eq!(pids, arrived);
+    let pids: BTreeSet<_> = visitors.iter().map(|visitor| visitor.pid).collect();
+    eventually("their processes are known", || pool.worker_pids().into_iter().collect::<BTreeSet<_>>() == pids);
     drop(visitors);
     pool.shutdown(Shutdown::default());
     assert_eq!((pool.workers(), pool.worker_pids().len()), (0, 0));

@@ -13,7 +13,7 @@ use process_pool::{
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, exit, file, leave_trace, lost, pid, run, same, submit, traces};
+use crate::tools::{Act, Whim, eventually, exit, file, leave_trace, lost, pid, run, same, submit, traces};
 
 /// `mp_context`, by name.
 pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
@@ -87,7 +87,8 @@ pub(crate) fn there_are_never_more_workers_than_allowed(subject: &Subject) {
     let (pool, gate) = (subject.pool(3), Gate::new());
     let handles: Vec<_> = (0..45).map(|_| submit(&pool, wait_at, gate.port())).collect();
     let mut visitors = gate.arrivals(3);
-    assert_eq!((pool.workers(), pool.worker_pids().len()), (3, 3));
+    assert_eq!(pool.workers(), 3);
+    eventually("their processes are known", || pool.worker_pids().len() == 3);
     let mut pids = BTreeSet::new();
     let mut passed = 0;
     while let Some(visitor) = visitors.pop() {
