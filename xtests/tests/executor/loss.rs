@@ -15,7 +15,9 @@ use process_pool::{
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{Chance, eventually, exit, file, kill, leave_trace, lost, pid, run, same, submit, traces};
+use crate::tools::{
+    Chance, eventually, exit, file, kill, kill_if_there, leave_trace, lost, pid, run, same, submit, traces,
+};
 
 fn abort((): ()) {
     std::process::abort();
@@ -57,10 +59,8 @@ pub(crate) fn the_death_of_idle_workers_goes_unnoticed(subject: &Subject) {
     for n in 0..20 {
         let gate = Gate::new();
         let handles: Vec<_> = (0..2).map(|_| submit(&pool, wait_at, gate.port())).collect();
-        drop(gate.arrivals(2));
+        let pids: Vec<_> = gate.arrivals(2).into_iter().map(|visitor| visitor.pid).collect();
         assert!(handles.into_iter().all(|handle| handle.result().is_ok()));
-        eventually("their processes are known", || pool.worker_pids().len() == 2);
-        let pids = pool.worker_pids();
         let victims = if n % 2 == 0 { &pids[..1] } else { &pids[..] };
         victims.iter().for_each(|pid| kill(*pid));
         // At once: the pool may not know of it yet, and sends these to the dead.
@@ -123,7 +123,7 @@ pub(crate) fn no_call_runs_twice_while_workers_are_killed(subject: &Subject) {
             if chance.below(40) == 0 {
                 let pids = pool.worker_pids();
                 if let Some(pid) = pids.get(chance.below(2)) {
-                    try_kill(*pid);
+                    kill_if_there(*pid);
                 }
             }
             submit(&pool, leave_trace, (path.clone(), n))
@@ -147,18 +147,6 @@ pub(crate) fn no_call_runs_twice_while_workers_are_killed(subject: &Subject) {
     ran.sort_unstable();
     assert_eq!(ran, expected, "once each");
     println!("{lost} calls were lost");
-}
-
-#[cfg(unix)]
-fn try_kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
-    // It may be dead already.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-}
-
-#[cfg(not(unix))]
-fn try_kill(pid: u32) {
-    kill(pid);
 }
 
 /// S21, D6: what was answered before the crash is honoured.
