@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus};
 
-use crate::parcel::{BYTES_MAX, HANDLES_MAX, Parcel};
+use crate::parcel::Parcel;
 use crate::platform::Child;
 #[cfg(target_os = "linux")]
 use crate::unix::reaper::Reaper;
@@ -84,13 +84,7 @@ impl Launcher {
     /// # Errors
     /// If no child was started; nothing is left behind then.
     pub fn launch(&self, command: Command, parcel: Parcel, on_ended: OnEnded) -> Result<Child, LaunchError> {
-        for (what, count, max) in
-            [("bytes", parcel.bytes.len(), BYTES_MAX), ("handles", parcel.handles.len(), HANDLES_MAX)]
-        {
-            if count > max {
-                return Err(LaunchError::TooLarge { what, count, max });
-            }
-        }
+        parcel.check()?;
         // A callback that launches must not wait for the thread it runs on.
         #[cfg(target_os = "linux")]
         if Reaper::is_usable() && !Reaper::is_current_thread() {

@@ -36,8 +36,12 @@ pub use launch::{Ended, LaunchError, Launcher, OnEnded};
 pub use parcel::{Arrival, BYTES_MAX, HANDLES_MAX, Handle, LAST_WORDS_MAX, Parcel, Signal};
 pub use program::{is_elevated, locate};
 #[cfg(unix)]
+pub use program::{own_name, own_path};
+#[cfg(unix)]
 use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
 pub use platform::{Child, LastWords, arrive, is_ours};
+#[cfg(unix)]
+pub use platform::{Lifeline, arrive_alone, arrive_over, pack, parent_fds};

@@ -3,6 +3,7 @@
 //! The frame's first twelve bytes, magic and version, stay the same in all versions, so that a parent and a
 //! child of different builds can say so instead of misreading each other.
 
+use crate::launch::LaunchError;
 use crate::platform::LastWords;
 
 /// An operating-system handle.
@@ -19,6 +20,15 @@ pub struct Parcel {
     pub bytes: Vec<u8>,
     /// Handles, up to [`HANDLES_MAX`], which the child then owns. They arrive in order.
     pub handles: Vec<Handle>,
+}
+
+impl Parcel {
+    /// Whether it is within the limits.
+    pub(crate) fn check(&self) -> Result<(), LaunchError> {
+        let sizes = [("bytes", self.bytes.len(), BYTES_MAX), ("handles", self.handles.len(), HANDLES_MAX)];
+        let over = sizes.into_iter().find(|(_, count, max)| count > max);
+        over.map_or(Ok(()), |(what, count, max)| Err(LaunchError::TooLarge { what, count, max }))
+    }
 }
 
 /// What a process that has just begun found on its standard input.

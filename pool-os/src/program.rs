@@ -57,6 +57,37 @@ fn check(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The path to start this program from again.
+///
+/// On Linux the link to the very file that runs, which works even if it was renamed, replaced or deleted.
+///
+/// # Errors
+/// If it is not known.
+#[cfg(target_os = "linux")]
+pub fn own_path() -> io::Result<&'static Path> {
+    let path = Path::new("/proc/self/exe");
+    path.metadata().map(|_| path)
+}
+
+/// The path to start this program from again: asked for once, so that all workers run the same.
+///
+/// # Errors
+/// If it is not known.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub fn own_path() -> io::Result<&'static Path> {
+    static OWN: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    match OWN.get() {
+        Some(path) => Ok(path),
+        None => env::current_exe().map(|path| OWN.get_or_init(|| path).as_path()),
+    }
+}
+
+/// The name this program was called by: some look at it to decide what they are.
+#[cfg(unix)]
+pub fn own_name() -> Option<std::ffi::OsString> {
+    env::args_os().next().or_else(|| env::current_exe().ok().map(Into::into))
+}
+
 /// Whether this process has rights that its starter may not have (set-user-id and the like), so that it must
 /// not take orders from the environment.
 pub fn is_elevated() -> bool {

@@ -5,7 +5,6 @@
 //! environment says, so that a program further down that inherited the environment neither becomes a worker
 //! nor loses a byte of its input.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,13 +18,20 @@ use rustix::net::{
 };
 use rustix::stdio::{dup2_stdin, stdin};
 
-use super::lifeline::{self, LastWords};
-use super::sys;
+use super::lifeline::{self, LastWords, Lifeline};
+use super::{parent_fds, sys};
 use crate::launch::LaunchError;
 use crate::parcel::{Arrival, HANDLES_MAX, Header, MAGIC, Parcel};
 
 /// Makes the two ends, the child's with `parcel` waiting in it. Neither can be inherited.
-pub(super) fn pack(parcel: Parcel) -> Result<(UnixStream, OwnedFd), LaunchError> {
+///
+/// For children that are not started by a [`Launcher`](crate::Launcher): the second is for the child, which
+/// [arrives over it](arrive_over), and this process had better close its copy then.
+///
+/// # Errors
+/// If the parcel is over a limit, or the operating system refuses.
+pub fn pack(parcel: Parcel) -> Result<(Lifeline, OwnedFd), LaunchError> {
+    parcel.check()?;
     let (ours, theirs) = UnixStream::pair().map_err(LaunchError::io("make a socket pair"))?;
     let sized = sockopt::set_socket_send_buffer_size(&ours, BUFFER)
         .and_then(|()| sockopt::set_socket_recv_buffer_size(&theirs, BUFFER));
@@ -33,7 +39,7 @@ pub(super) fn pack(parcel: Parcel) -> Result<(UnixStream, OwnedFd), LaunchError>
     let _ = sized;
     ours.set_nonblocking(true).map_err(LaunchError::io("set up a socket"))?;
     send(&ours, &parcel).map_err(LaunchError::io("write the start message"))?;
-    Ok((ours, theirs.into()))
+    Ok((Lifeline::new(ours), theirs.into()))
 }
 
 fn send(socket: &UnixStream, parcel: &Parcel) -> io::Result<()> {
@@ -73,6 +79,30 @@ fn peek(socket: BorrowedFd<'_>) -> Result<[u8; MAGIC.len()], Errno> {
 /// Receives what the parent sent, if this process was started with a parcel, sets up the lifeline and empties
 /// standard input. To be called first thing in a process, on its main thread.
 pub fn arrive() -> Arrival {
+    arrive_with(lifeline::hold)
+}
+
+/// Like [`arrive`], for a process that forks others: it stays without a thread, and so must find out for itself
+/// that its parent is gone, by a handle in its parcel.
+pub fn arrive_alone() -> Arrival {
+    arrive_with(|_| {
+        lifeline::tie();
+        Ok(())
+    })
+}
+
+/// Like [`arrive`], for a forked process: `socket`, made by [`pack`], takes standard input's place first.
+///
+/// Its parent, that the operating system tells it of, is who forked it; the lifeline is whose who packed.
+pub fn arrive_over(socket: OwnedFd) -> Arrival {
+    if let Err(error) = dup2_stdin(&socket) {
+        return Arrival::Unusable(format!("cannot set up standard input: {error}"));
+    }
+    drop(socket);
+    arrive()
+}
+
+fn arrive_with(hold: impl FnOnce(Arc<OwnedFd>) -> io::Result<()>) -> Arrival {
     if !is_ours() {
         return Arrival::NotOurs;
     }
@@ -85,7 +115,7 @@ pub fn arrive() -> Arrival {
         Err(error) => return Arrival::Unusable(format!("cannot set up standard input: {error}")),
     };
     let last_words = LastWords::new(Arc::clone(&socket));
-    let held = received.and_then(|bytes| match lifeline::hold(socket) {
+    let held = received.and_then(|bytes| match hold(socket) {
         Ok(()) => Ok(bytes),
         Err(error) => Err(format!("cannot start the lifeline's thread: {error}")),
     });
@@ -152,12 +182,7 @@ fn tidy(fd: OwnedFd) -> io::Result<OwnedFd> {
 /// Moves the socket out of standard input's place and leaves an empty input there.
 fn settle() -> io::Result<OwnedFd> {
     let socket = fcntl_dupfd_cloexec(stdin(), FIRST_FREE)?;
-    let empty: OwnedFd = match File::open("/dev/null") {
-        Ok(null) => null.into(),
-        // Some sandboxes have no /dev. A pipe that nobody writes to is as empty.
-        Err(_) => io::pipe()?.0.into(),
-    };
-    dup2_stdin(&empty)?;
+    dup2_stdin(&parent_fds::empty_input()?)?;
     Ok(socket)
 }
 

@@ -1,7 +1,6 @@
 //! A started child: to signal it, to wait for it.
 
-use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +9,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::bootstrap;
+use super::lifeline::Lifeline;
+#[cfg(target_os = "linux")]
+use super::parent_fds::ParentFd;
 use crate::launch::{Ended, LaunchError};
-use crate::parcel::{LAST_WORDS_MAX, Parcel, Signal, words};
+use crate::parcel::{Parcel, Signal};
 
 /// Starts `command` with `parcel` waiting on its standard input.
 pub(crate) fn launch(mut command: Command, parcel: Parcel) -> Result<Running, LaunchError> {
@@ -37,7 +39,7 @@ pub struct Child {
 enum Target {
     /// The process itself.
     #[cfg(target_os = "linux")]
-    Exact(std::os::fd::OwnedFd),
+    Exact(ParentFd),
     /// Its number, which stays its own until somebody waits for it; that is done under this lock.
     Guarded { pid: Pid, reaped: Mutex<bool> },
 }
@@ -76,8 +78,7 @@ impl Child {
 #[derive(Debug)]
 pub(crate) struct Running {
     process: std::process::Child,
-    /// Our end of the socket: the child dies when it closes, so it stays here until the child has ended.
-    lifeline: UnixStream,
+    lifeline: Lifeline,
     target: Arc<Target>,
 }
 
@@ -107,11 +108,7 @@ impl Running {
 
     /// What is to be reported; everything that was kept for the child is let go.
     pub(super) fn ended(self, status: io::Result<ExitStatus>) -> Ended {
-        let mut bytes = Vec::new();
-        // The socket does not block, so this ends with what is there, even if something that the child has
-        // left behind still holds its end.
-        let _ = (&self.lifeline).take(LAST_WORDS_MAX as u64).read_to_end(&mut bytes);
-        Ended { status, last_words: words(&bytes) }
+        Ended { status, last_words: self.lifeline.last_words() }
     }
 }
 
@@ -126,7 +123,7 @@ impl Running {
         // The number is still the child's: nobody has waited for it.
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
             Ok(process) => {
-                self.target = Arc::new(Target::Exact(process));
+                self.target = Arc::new(Target::Exact(ParentFd::new(process)));
                 Ok(self)
             }
             Err(error) => Err((self, error)),

@@ -1,16 +1,64 @@
-//! The worker's end of the bootstrap socket after the message: it dies with its parent, and may leave a word.
+//! The bootstrap socket after the message: the worker dies with its parent, and may leave a word.
 
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::parent_fds::{self, Registered};
 use super::sys;
-use crate::parcel::bounded;
+use crate::parcel::{LAST_WORDS_MAX, bounded, words};
+
+/// The parent's end. The worker dies when it is dropped, so it stays until the worker has ended.
+#[derive(Debug)]
+pub struct Lifeline {
+    // Before the socket, so that it is dropped first.
+    _registered: Registered,
+    socket: UnixStream,
+}
+
+impl Lifeline {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Self { _registered: parent_fds::register(socket.as_fd()), socket }
+    }
+
+    /// What the worker, which has ended, left as last words.
+    pub fn last_words(self) -> Option<String> {
+        let mut bytes = Vec::new();
+        // The socket does not block, so this ends with what is there, even if something that the worker has
+        // left behind still holds its end.
+        let _ = (&self.socket).take(LAST_WORDS_MAX as u64).read_to_end(&mut bytes);
+        words(&bytes)
+    }
+
+    /// Ends the worker as if this process were gone. Its last words can be read all the same.
+    pub fn cut(&self) {
+        // It fails only if the worker's end is closed, so that there is nobody left to tell.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Waits until nobody holds the worker's end: the worker has ended, and nothing it forked is left. Not longer
+    /// than `limit`.
+    pub fn wait_for_end(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        // Hang-up is reported unasked. What can be read, if it is words and not the end, stays where it is.
+        let mut ends = [PollFd::new(&self.socket, PollFlags::empty())];
+        loop {
+            let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now())) else { return };
+            match poll(&mut ends, Some(&left)) {
+                Err(Errno::INTR) => {}
+                _ => return,
+            }
+        }
+    }
+}
 
 /// Ties this process to its parent: when the parent is gone, this process ends at once, busy or idle, without
 /// running destructors or exit handlers.
@@ -19,15 +67,20 @@ use crate::parcel::bounded;
 /// parent is gone. A stopped process cannot notice: that Linux ends by a signal of its own, and elsewhere the
 /// hang-up that a stopped, orphaned process group gets.
 pub(super) fn hold(socket: Arc<OwnedFd>) -> io::Result<()> {
+    // A parent that died before this line sends no signal, but leaves end of file for the thread below.
+    tie();
+    thread::Builder::new().name("pool-lifeline".to_owned()).stack_size(STACK).spawn(move || watch(&socket))?;
+    Ok(())
+}
+
+/// The part of it that takes no thread: the kernel ends this process with its parent, where it can.
+pub(super) fn tie() {
     #[cfg(target_os = "linux")]
     {
-        // A parent that died before this line sends no signal, but leaves end of file for the thread below.
         // A refusal is no failure: the thread does all but the case of the stopped process.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         take_back_name();
     }
-    thread::Builder::new().name("pool-lifeline".to_owned()).stack_size(STACK).spawn(move || watch(&socket))?;
-    Ok(())
 }
 
 fn watch(socket: &OwnedFd) {

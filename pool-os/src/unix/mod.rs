@@ -3,12 +3,13 @@
 mod bootstrap;
 mod child;
 mod lifeline;
+pub mod parent_fds;
 #[cfg(target_os = "linux")]
 pub(crate) mod reaper;
 mod sys;
 
-pub use bootstrap::{arrive, is_ours};
+pub use bootstrap::{arrive, arrive_alone, arrive_over, is_ours, pack};
 pub use child::Child;
 pub(crate) use child::launch;
-pub use lifeline::LastWords;
+pub use lifeline::{LastWords, Lifeline};
 pub(crate) use sys::is_elevated;

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,6 +22,7 @@ use rustix::io::{Errno, read, write};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::child::{self, Child, Running};
+use super::parent_fds::ParentFd;
 use crate::launch::{LaunchError, OnEnded, report};
 use crate::parcel::Parcel;
 use crate::waiter;
@@ -36,7 +37,9 @@ pub(crate) struct Reaper {
 #[derive(Debug)]
 struct Inbox {
     orders: Vec<Order>,
-    wake: Arc<OwnedFd>,
+    /// The process that has the thread: a forked copy of it has none.
+    owner: u32,
+    wake: Arc<ParentFd>,
 }
 
 /// A child to start.
@@ -95,16 +98,18 @@ impl Reaper {
 
     fn order(self: &Arc<Self>, order: Order) -> io::Result<()> {
         let mut inbox = self.lock();
-        if let Some(inbox) = &mut *inbox {
+        if let Some(inbox) = &mut *inbox
+            && inbox.owner == std::process::id()
+        {
             inbox.orders.push(order);
             // It cannot fail but by overflow of a counter that the thread resets.
-            let _ = write(&inbox.wake, &1u64.to_ne_bytes());
+            let _ = write(&*inbox.wake, &1u64.to_ne_bytes());
             return Ok(());
         }
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&ready, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
-        let wake = Arc::new(wake);
+        let (ready, wake) = (ParentFd::new(ready), Arc::new(ParentFd::new(wake)));
         let body = Thread {
             reaper: Arc::clone(self),
             ready,
@@ -114,7 +119,7 @@ impl Reaper {
         };
         // The thread looks for orders under the lock that we hold, so it will find this one.
         thread::Builder::new().name("pool-reaper".to_owned()).spawn(move || body.run())?;
-        *inbox = Some(Inbox { orders: vec![order], wake });
+        *inbox = Some(Inbox { orders: vec![order], owner: std::process::id(), wake });
         Ok(())
     }
 
@@ -127,8 +132,8 @@ impl Reaper {
 struct Thread {
     reaper: Arc<Reaper>,
     /// An epoll of all children, each under its key, and of `wake`.
-    ready: OwnedFd,
-    wake: Arc<OwnedFd>,
+    ready: ParentFd,
+    wake: Arc<ParentFd>,
     children: HashMap<u64, (Running, OnEnded)>,
     /// The next child's key. Never used twice, so an event cannot be taken for another child's.
     next: u64,

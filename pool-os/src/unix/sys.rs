@@ -1,7 +1,9 @@
-//! The calls that have no safe wrapper: which signals the calling thread takes, and whether the kernel calls
-//! this process privileged.
+//! The calls that have no safe wrapper: which signals the calling thread takes, whether the kernel calls this
+//! process privileged, and what stands behind a descriptor's number.
 
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 /// Lets no signal be handled on the calling thread: handlers are not ours and may need more stack than ours.
@@ -24,6 +26,21 @@ pub(super) fn unblock_signals() {
 fn mask(set: &MaybeUninit<libc::sigset_t>) {
     // SAFETY: both callers have filled `set`, and no old set is asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
+}
+
+/// Puts a copy of `with` in the place of descriptor `number`, not to be inherited. Only to be used for numbers
+/// whose owners know that this happens.
+pub(super) fn replace(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `with` is open. Whoever registered `number` has agreed to this.
+    let done = unsafe { libc::dup2(with.as_raw_fd(), number) };
+    if done == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `number` is open now; the call changes nothing but the flag.
+    match unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether this process has rights that its starter may not have.
