@@ -1,0 +1,196 @@
+//! The server: a process without threads that forks workers on request, and reports their ends.
+//!
+//! It holds no descriptor but the control socket and the pipe that tells of ended children, and for a moment
+//! those of the request at hand. Workers are its children until it has reaped them, so a signal it passes on
+//! never hits anybody else. It never waits for the parent: what cannot be sent at once is kept.
+//!
+//! # After the fork
+//! The server has one thread, so its child may do anything. What it does first is to give up all that is the
+//! server's: [`serve`] drops that before it returns.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, read};
+use rustix::net::SendFlags;
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, setpgid, waitpid};
+
+use crate::alone::Alone;
+use crate::protocol::{self, Report, Request};
+use crate::sys::{self, ChildrenWatch};
+
+/// What a forked worker begins with.
+#[derive(Debug)]
+pub(crate) struct Forked {
+    /// Its own socket.
+    pub(crate) socket: OwnedFd,
+    /// Its parent, without which it must not live.
+    pub(crate) server: Pid,
+}
+
+/// Serves until the parent has gone or wants nothing more, and ends with the process. Returns in each worker.
+///
+/// # Errors
+/// If it could not begin.
+pub(crate) fn serve(alone: &Alone, control: OwnedFd) -> io::Result<Forked> {
+    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = (non_blocking(reader.into())?, non_blocking(writer.into())?);
+    let ended = ChildrenWatch::start(reader, writer);
+    let server = Server { control, ended, workers: BTreeMap::new(), unsent: Vec::new(), is_finishing: false };
+    Ok(server.run(alone))
+}
+
+struct Server {
+    control: OwnedFd,
+    ended: ChildrenWatch,
+    /// Those that are not reaped yet. (No `HashMap`: it would fix the seed that all of a worker's maps have.)
+    workers: BTreeMap<u64, Pid>,
+    /// Reports on their way.
+    unsent: Vec<u8>,
+    is_finishing: bool,
+}
+
+impl Server {
+    fn run(mut self, alone: &Alone) -> Forked {
+        loop {
+            self.send_reports();
+            if self.is_finishing && self.workers.is_empty() && self.unsent.is_empty() {
+                sys::leave(0);
+            }
+            let (has_ended, has_request) = self.wait();
+            if has_ended {
+                self.reap();
+            }
+            // Dropping `self`, in the worker, is what gives up the server's descriptors and its handler.
+            if has_request && let Some(forked) = self.take_request(alone) {
+                return forked;
+            }
+        }
+    }
+
+    /// Waits for something to do: whether a child may have ended, and whether there is a request.
+    fn wait(&self) -> (bool, bool) {
+        let mut control = PollFlags::IN;
+        if !self.unsent.is_empty() {
+            control |= PollFlags::OUT;
+        }
+        let mut events = [PollFd::new(self.ended.reader(), PollFlags::IN), PollFd::new(&self.control, control)];
+        match poll(&mut events, None) {
+            Ok(_) => {}
+            Err(Errno::INTR | Errno::AGAIN | Errno::NOMEM) => return (false, false),
+            Err(_) => die(),
+        }
+        let is_ready = |event: &PollFd<'_>| !event.revents().difference(PollFlags::OUT).is_empty();
+        (is_ready(&events[0]), is_ready(&events[1]))
+    }
+
+    fn send_reports(&mut self) {
+        while !self.unsent.is_empty() {
+            match rustix::net::send(&self.control, &self.unsent, SendFlags::DONTWAIT | protocol::QUIETLY) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::NOBUFS) => return,
+                Err(_) => die(),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        // One byte may stand for several ends, and several for one.
+        while let Ok(1..) | Err(Errno::INTR) = read(self.ended.reader(), &mut [0; 64]) {}
+        let unsent = &mut self.unsent;
+        self.workers.retain(|id, pid| {
+            let status = match waitpid(Some(*pid), WaitOptions::NOHANG) {
+                Ok(Some((_, status))) => Some(status.as_raw()),
+                Ok(None) | Err(Errno::INTR) => return true,
+                // Not ours any more: somebody's handler has reaped it.
+                Err(_) => None,
+            };
+            unsent.extend(Report { id: *id, status }.encode());
+            false
+        });
+    }
+
+    /// Does what is asked for. `Some` in a worker.
+    fn take_request(&mut self, alone: &Alone) -> Option<Forked> {
+        let (mut header, mut fds) = ([0; Request::HEADER], Vec::new());
+        let mut payload = Vec::new();
+        // A request is sent at once, so waiting for the rest of it is no waiting.
+        let request = protocol::receive(&self.control, &mut header, &mut fds).ok().and_then(|()| {
+            payload.resize(Request::payload(&header)?, 0);
+            protocol::receive(&self.control, &mut payload, &mut fds).ok()?;
+            Request::decode(&header, &payload)
+        });
+        match request {
+            Some(Request::Spawn(id)) => return self.spawn(alone, id, fds),
+            Some(Request::Signal(id, signal)) => self.signal(id, signal),
+            Some(Request::Finish) => self.is_finishing = true,
+            // The parent is gone. (It sends nothing but requests.)
+            None => die(),
+        }
+        None
+    }
+
+    fn spawn(&mut self, alone: &Alone, id: u64, fds: Vec<OwnedFd>) -> Option<Forked> {
+        let mut fds = fds.into_iter();
+        // Without the reply socket nothing can be said; its end in the parent says so.
+        let reply = fds.next()?;
+        let Some(socket) = fds.next() else {
+            answer(&reply, Err(Errno::MFILE));
+            return None;
+        };
+        let server = getpid();
+        match sys::fork(alone) {
+            Ok(None) => {
+                // In a group of its own, a worker does not get the terminal's Ctrl-C, nor what is meant for the
+                // server's group. It cannot fail for a process that is new and leads no session.
+                let _ = setpgid(None, None);
+                Some(Forked { socket, server })
+            }
+            Ok(Some(pid)) => {
+                self.workers.insert(id, pid);
+                answer(&reply, Ok(pid));
+                None
+            }
+            Err(error) => {
+                answer(&reply, Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)));
+                None
+            }
+        }
+    }
+
+    fn signal(&self, id: u64, signal: i32) {
+        if let (Some(pid), Some(signal)) = (self.workers.get(&id), Signal::from_named_raw(signal)) {
+            // Not reaped, so the number is its own. It may refuse if it has changed its rights; the parent has
+            // no other way either.
+            let _ = kill_process(*pid, signal);
+        }
+    }
+}
+
+/// Answers a request to fork. The reply fits the socket's empty buffer; if the parent is gone, so are we soon.
+fn answer(reply: &OwnedFd, result: Result<Pid, Errno>) {
+    let bytes = protocol::encode_reply(result.map(Pid::as_raw_pid));
+    #[cfg(target_os = "linux")]
+    if let Ok(pid) = result
+        // It is our child, so nobody else can have the number.
+        && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        && protocol::send(reply, &bytes, &[process.as_fd()], SendFlags::DONTWAIT).is_ok()
+    {
+        return;
+    }
+    let _ = protocol::send(reply, &bytes, &[], SendFlags::DONTWAIT);
+}
+
+/// Ends the process as the parent's end should: at once, and the workers with it.
+fn die() -> ! {
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort();
+}
+
+fn non_blocking(fd: OwnedFd) -> io::Result<OwnedFd> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(fd)
+}
