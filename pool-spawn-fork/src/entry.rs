@@ -94,7 +94,6 @@ fn alone() -> std::io::Result<Alone> {
 }
 
 #[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "where it can be checked it can fail")]
 fn alone() -> std::io::Result<Alone> {
     // SAFETY: this process is at the very top of `main`. There is no way to ask whether the program has started
     // threads before, which the documentation of `ForkServerEntry` rules out.

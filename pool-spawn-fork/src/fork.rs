@@ -22,7 +22,7 @@ use crate::{FORK, hooks, server, sys, worker};
 ///
 /// Workers have all that is in memory when the pool is built, and the program's own descriptors. What the pools
 /// of the program have open they do not have. They end without running destructors or exit handlers of the
-/// program's. What is random at that time is the same in all of them, which [`after_fork`](crate::after_fork) is
+/// program's. Handlers for signals from outside have their defaults again. What is random at that time is the same in all of them, which [`after_fork`](crate::after_fork) is
 /// for. What the program has read ahead of its standard input is there in workers too.
 ///
 /// This takes a program without threads: build the pool first. To start a worker copies the page tables of what
@@ -171,7 +171,11 @@ where
         let Ok(forked) = server::serve(alone, theirs) else { return FAILED };
         let code = match worker::arrive(forked) {
             Arrival::Worker { ticket, last_words } => run(ticket, last_words),
-            _ => FAILED,
+            Arrival::Unusable(why) => {
+                eprintln!("process-pool worker: {why}");
+                FAILED
+            }
+            Arrival::NotAWorker => FAILED,
         };
         flush();
         code

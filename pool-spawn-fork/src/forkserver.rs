@@ -21,7 +21,8 @@ use crate::{FORK_SERVER, MARK, MARKER, protocol};
 ///
 /// What stands before `init()` in `main` runs once, in the server, and is there in each worker: what is loaded
 /// there is loaded for all. It must not start threads. Workers have the environment and the current folder as
-/// they were when the server started; and what is random in the server is the same in all of them, which
+/// they were when the server started; handlers for signals from outside have their defaults again; and what is
+/// random in the server is the same in all of them, which
 /// [`after_fork`](crate::after_fork) is for.
 ///
 /// The server starts with the first worker. It belongs to this value: clones share it, and when the last is

@@ -10,12 +10,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read};
 use rustix::net::SendFlags;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, setpgid, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, setpgid, wait};
 
 use crate::alone::Alone;
 use crate::protocol::{self, Report, Request};
@@ -100,16 +100,26 @@ impl Server {
     fn reap(&mut self) {
         // One byte may stand for several ends, and several for one.
         while let Ok(1..) | Err(Errno::INTR) = read(self.ended.reader(), &mut [0; 64]) {}
+        loop {
+            // Whatever else is a child of this process, nobody else is here to wait for it.
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.report(|worker| worker == pid, Some(status.as_raw())),
+                Err(Errno::INTR) => {}
+                Ok(None) => return,
+                // No children: then no workers either, unless the kernel did not keep them for us.
+                Err(_) => return self.report(|_| true, None),
+            }
+        }
+    }
+
+    /// Has the end of those workers reported.
+    fn report(&mut self, is_one: impl Fn(Pid) -> bool, status: Option<i32>) {
         let unsent = &mut self.unsent;
         self.workers.retain(|id, pid| {
-            let status = match waitpid(Some(*pid), WaitOptions::NOHANG) {
-                Ok(Some((_, status))) => Some(status.as_raw()),
-                Ok(None) | Err(Errno::INTR) => return true,
-                // Not ours any more: somebody's handler has reaped it.
-                Err(_) => None,
-            };
-            unsent.extend(Report { id: *id, status }.encode());
-            false
+            if is_one(*pid) {
+                unsent.extend(Report { id: *id, status }.encode());
+            }
+            !is_one(*pid)
         });
     }
 
@@ -177,7 +187,7 @@ fn answer(reply: &OwnedFd, result: Result<Pid, Errno>) {
     if let Ok(pid) = result
         // It is our child, so nobody else can have the number.
         && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-        && protocol::send(reply, &bytes, &[process.as_fd()], SendFlags::DONTWAIT).is_ok()
+        && protocol::send(reply, &bytes, &[std::os::fd::AsFd::as_fd(&process)], SendFlags::DONTWAIT).is_ok()
     {
         return;
     }

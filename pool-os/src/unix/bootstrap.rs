@@ -93,7 +93,8 @@ pub fn arrive_alone() -> Arrival {
 
 /// Like [`arrive`], for a forked process: `socket`, made by [`pack`], takes standard input's place first.
 ///
-/// Its parent, that the operating system tells it of, is who forked it; the lifeline is whose who packed.
+/// It then has two that it does not outlive: whoever packed, by the lifeline, and where the kernel can see to that
+/// whoever forked it.
 pub fn arrive_over(socket: OwnedFd) -> Arrival {
     if let Err(error) = dup2_stdin(&socket) {
         return Arrival::Unusable(format!("cannot set up standard input: {error}"));

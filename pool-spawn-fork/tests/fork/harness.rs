@@ -43,14 +43,6 @@ impl Method {
         }
     }
 
-    /// What is said of a dead one.
-    pub(crate) fn epitaph(self) -> &'static str {
-        match self {
-            Self::ForkServer => "the fork server died",
-            Self::Fork => "the fork keeper died",
-        }
-    }
-
     /// The one that a bystander was started for.
     pub(crate) fn of_bystander() -> Self {
         let name = std::env::var(METHOD).expect("set");

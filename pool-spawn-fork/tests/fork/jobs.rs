@@ -17,7 +17,7 @@ static OTHER_DICE: AtomicU64 = AtomicU64::new(0);
 
 fn roll(dice: &AtomicU64) {
     let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).expect("random bytes");
+    getrandom::fill(&mut bytes).expect("random bytes");
     dice.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
 }
 

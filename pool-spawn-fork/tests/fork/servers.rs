@@ -46,6 +46,14 @@ fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).expect("a pid"), rustix::process::Signal::KILL).expect("killed");
 }
 
+/// What is said of a dead one.
+fn epitaph(method: Method) -> &'static str {
+    match method {
+        Method::ForkServer => "the fork server died",
+        Method::Fork => "the fork keeper died",
+    }
+}
+
 fn a_servers_death_is_its_workers(method: Method) {
     let at_first = descriptors();
     let spawner = method.spawner();
@@ -57,7 +65,7 @@ fn a_servers_death_is_its_workers(method: Method) {
         let begin = Instant::now();
         kill(server);
         for (started, reader) in &mut workers {
-            assert_eq!(started.report().exit, Exit::Unknown(method.epitaph().to_owned()));
+            assert_eq!(started.report().exit, Exit::Unknown(epitaph(method).to_owned()));
             // It has ended: nobody holds its end of the pipe.
             assert_eq!(rustix::io::ioctl_fionread(&*reader).expect("asked"), 0);
             let mut byte = [0];
