@@ -222,7 +222,9 @@ fn process(keeper: Pid) -> Process {
             _ => kill_process(keeper, Signal::KILL),
         };
     };
-    let bury = move || {
+    let bury = move |kill: &dyn Fn()| {
+        // It has nothing to say, and there is no end to the wait below.
+        kill();
         loop {
             match waitpid(Some(keeper), WaitOptions::empty()) {
                 Err(rustix::io::Errno::INTR) => {}

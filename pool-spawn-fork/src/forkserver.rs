@@ -97,7 +97,14 @@ impl Shared {
                 // It may have ended already. It has our rights, so nothing else can stand in the way.
                 let _ = child.signal(Signal::Kill);
             }),
-            bury: Box::new(move || told.recv_timeout(BURIAL).ok().and_then(epitaph)),
+            bury: Box::new(move |kill| {
+                // It may be about to say why it ends.
+                let ended = told.recv_timeout(BURIAL).or_else(|_| {
+                    kill();
+                    told.recv_timeout(BURIAL)
+                });
+                ended.ok().and_then(epitaph)
+            }),
         };
         Server::new("fork server", control, process)
             .map_err(shortage("start a thread to listen to the fork server"))
@@ -157,5 +164,5 @@ fn not_runnable(path: &Path, source: io::Error) -> SpawnError {
     }
 }
 
-/// Its control socket is closed, so it is as good as gone.
-const BURIAL: Duration = Duration::from_secs(5);
+/// How long to wait for a server whose control socket is closed, so that it is as good as gone.
+const BURIAL: Duration = Duration::from_secs(4);

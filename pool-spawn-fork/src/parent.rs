@@ -47,8 +47,8 @@ pub(crate) struct Server {
 pub(crate) struct Process {
     /// Ends it.
     pub(crate) kill: Box<dyn Fn() + Send + Sync>,
-    /// Waits for its end, which is near: says why, as far as it is known.
-    pub(crate) bury: Box<dyn FnOnce() -> Option<String> + Send>,
+    /// Waits for its end, which is near, or hastens it: says why it ended, as far as it is known. Gets `kill`.
+    pub(crate) bury: Bury,
 }
 
 #[derive(Default)]
@@ -109,7 +109,7 @@ impl Server {
         let started = thread::Builder::new().name("pool-fork".to_owned()).spawn(move || listener.listen(&theirs));
         if let Err(error) = started {
             (server.kill)();
-            bury_in(&place);
+            server.bury(&place);
             return Err(error);
         }
         Ok(server)
@@ -242,10 +242,13 @@ impl Server {
         while protocol::receive(&self.control, &mut report, &mut Vec::new()).is_ok() {
             self.ended(Report::decode(&report));
         }
-        // If it has not ended, it is about to, and is not to be waited for in vain.
-        (self.kill)();
-        let why = bury_in(bury);
+        let why = self.bury(bury);
         self.died(why);
+    }
+
+    fn bury(&self, place: &Mutex<Option<Bury>>) -> Option<String> {
+        let bury = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        bury.and_then(|bury| bury(&self.kill))
     }
 
     fn ended(&self, report: Report) {
@@ -284,12 +287,7 @@ impl Server {
     }
 }
 
-type Bury = Box<dyn FnOnce() -> Option<String> + Send>;
-
-fn bury_in(place: &Mutex<Option<Bury>>) -> Option<String> {
-    let bury = place.lock().unwrap_or_else(PoisonError::into_inner).take();
-    bury.and_then(|bury| bury())
-}
+pub(crate) type Bury = Box<dyn FnOnce(&dyn Fn()) -> Option<String> + Send>;
 
 impl Expected {
     fn report(self, exit: Exit) {

@@ -60,6 +60,10 @@ pub(crate) fn parent_of(pid: i32) -> i32 {
     stat(pid).expect("it lives").1
 }
 
+pub(crate) fn is_asleep(pid: i32) -> bool {
+    stat(pid).expect("it lives").0 == 'S'
+}
+
 pub(crate) fn stop(pid: i32) {
     kill_process(Pid::from_raw(pid).expect("a pid"), rustix::process::Signal::STOP).expect("stopped");
     while stat(pid).expect("it lives").0 != 'T' {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, prlimit};
 
 use crate::harness::{Case, Method, Named, read_all, read_some, start, start_up, start_with_pipe};
 use crate::jobs;
-use crate::linux::{children, descriptors, parent_of, settles, stop, threads};
+use crate::linux::{children, descriptors, is_asleep, parent_of, settles, stop, threads};
 
 pub(crate) fn all() -> Vec<Named> {
     vec![
@@ -128,6 +128,8 @@ fn a_server_short_of_descriptors_recovers(method: Method) {
     let spawner = method.spawner();
     let (first, _reader) = start_up(&*spawner, "idle");
     let server = parent_of(pid_of(&first));
+    // It has let go of what it needed for the first.
+    settles(|| is_asleep(server));
     let is_free = |number: &u64| !fs::exists(format!("/proc/{server}/fd/{number}")).expect("asked");
     let lowest = (0..).find(is_free).expect("some number");
     let maximum = getrlimit(Resource::Nofile).maximum;
