@@ -1,0 +1,160 @@
+//! The thread of a link: waits for the worker, then for what it sends, and delivers.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use ipc_channel::IpcError;
+use ipc_channel::ipc::{IpcMessage, IpcOneShotServer, IpcReceiverSet, IpcSelectionResult};
+use pool_core::transport::Closed;
+
+use crate::decoder::Decoder;
+use crate::link::{Line, lock};
+use crate::rendezvous::{self, contained};
+use crate::wire::{Envelope, Greeting, Hello, Malformed};
+
+/// What the thread owns.
+pub(crate) struct Receiver {
+    line: Arc<Line>,
+    /// Holds what wakes the thread, and later what comes from the worker.
+    set: IpcReceiverSet,
+    decoder: Decoder,
+}
+
+impl Receiver {
+    pub(crate) fn new(line: Arc<Line>, set: IpcReceiverSet) -> Self {
+        let decoder = Decoder::new(line.address.frame_max);
+        Self { line, set, decoder }
+    }
+
+    /// Works until the link ends.
+    pub(crate) fn run(mut self, server: IpcOneShotServer<Greeting>) {
+        let accepted = contained(|| server.accept());
+        rendezvous::remove(&self.line.address.name);
+        if !self.line.take_over() {
+            return;
+        }
+        let why = match self.greet(accepted).and_then(|worker| self.receive_all(worker)) {
+            Ok(why) | Err(why) => why,
+        };
+        let Self { line, set, .. } = self;
+        // Before the end is told: the worker sees it too by then.
+        if let Err(error) = contained(|| drop(set)) {
+            eprintln!("process-pool: {error}");
+        }
+        line.finish(why);
+    }
+
+    /// Takes the worker in, and returns the number of its channel in the set. Whoever else has connected has
+    /// used up the server: there will be no worker.
+    fn greet(&mut self, accepted: io::Result<Result<(impl Sized, Greeting), IpcError>>) -> Result<u64, Closed> {
+        let stranger =
+            |what: &str| Closed::Malformed(format!("a stranger has connected instead of the worker, {what}"));
+        let greeting = match accepted {
+            Ok(Ok((_, greeting))) => greeting,
+            Ok(Err(IpcError::Disconnected)) => return Err(Closed::Eof),
+            Ok(Err(IpcError::SerializationError(_))) => return Err(stranger("with words of its own")),
+            Ok(Err(IpcError::Io(error))) | Err(error) => {
+                return Err(Closed::Io(format!("cannot take the worker in: {error}")));
+            }
+        };
+        let Hello { secret, to_worker, from_worker } = match greeting {
+            Greeting::Hello(hello) => hello,
+            Greeting::GiveUp => return Err(stranger("to give up")),
+        };
+        if secret != self.line.address.secret {
+            return Err(stranger("without the secret"));
+        }
+        let worker = contained(|| self.set.add(from_worker)).flatten();
+        let worker = worker.map_err(|error| Closed::Io(format!("cannot listen to the worker: {error}")))?;
+        let sent = lock(&self.line.out).connect(to_worker);
+        self.line.judge(sent);
+        Ok(worker)
+    }
+
+    /// Delivers what comes, until the end.
+    fn receive_all(&mut self, worker: u64) -> Result<Closed, Closed> {
+        loop {
+            let results = contained(|| self.set.select()).flatten();
+            let results =
+                results.map_err(|error| Closed::Io(format!("cannot receive from the worker: {error}")))?;
+            let mut news = self.take(results, worker)?;
+            if news.is_woken && !news.is_end {
+                // What had arrived before somebody wanted the end may be seen after the news of that.
+                if let Ok(Ok(results)) = contained(|| self.set.try_select()) {
+                    news.is_end = self.take(results, worker)?.is_end;
+                }
+            }
+            if news.is_woken || self.line.is_dropped() {
+                return Ok(self.line.ending().unwrap_or(Closed::Ours));
+            }
+            if news.is_end {
+                return Ok(if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated });
+            }
+        }
+    }
+
+    fn take(&mut self, results: Vec<IpcSelectionResult>, worker: u64) -> Result<News, Closed> {
+        let mut news = News::default();
+        let mut delivered = 0;
+        let mut failure = None;
+        for result in results {
+            match result {
+                IpcSelectionResult::MessageReceived(from, message) if from == worker => {
+                    match self.deliver(message) {
+                        Ok(frames) => delivered += frames,
+                        Err(Malformed(why)) => {
+                            failure = Some(Closed::Malformed(why));
+                            break;
+                        }
+                    }
+                }
+                IpcSelectionResult::ChannelClosed(from) if from == worker => news.is_end = true,
+                IpcSelectionResult::MessageReceived(..) | IpcSelectionResult::ChannelClosed(_) => {
+                    news.is_woken = true;
+                }
+            }
+        }
+        if delivered > 0 && !self.line.is_dropped() {
+            self.line.events.drained();
+        }
+        failure.map_or(Ok(news), Err)
+    }
+
+    /// Delivers the frames that `message` completes, and says how many.
+    fn deliver(&mut self, message: IpcMessage) -> Result<u64, Malformed> {
+        let message = match contained(|| message.to::<Envelope>()) {
+            Ok(Ok(Envelope(message))) => message,
+            Ok(Err(error)) => return Err(Malformed(format!("a message that is none: {error}"))),
+            Err(panic) => return Err(Malformed(panic.to_string())),
+        };
+        // First, so that the worker can go on while we deliver.
+        let sent = lock(&self.line.out).received(&message)?;
+        self.line.judge(sent);
+        self.decoder.push(message, crate::wire::Header::BYTES);
+        let mut frames = 0;
+        // A callback may drop the link; it gets no more of what has already arrived then.
+        while !self.line.is_dropped()
+            && let Some(frame) = self.decoder.next()?
+        {
+            frames += 1;
+            self.line.events.frame(frame);
+        }
+        Ok(frames)
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+/// What else one look at the set has brought.
+#[derive(Debug, Default)]
+struct News {
+    /// The worker's end is gone, and everything before that is delivered.
+    is_end: bool,
+    /// Somebody wants the link to end.
+    is_woken: bool,
+}

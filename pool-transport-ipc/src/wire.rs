@@ -1,0 +1,133 @@
+//! What one side says to the other.
+//!
+//! ```text
+//! the rendezvous, once:  Greeting::Hello { secret, the end to write to the worker, the end to read from it }
+//! afterwards:            message = [flags u8] [taken u32] [a piece of the stream]
+//!                        stream  = { [length u32] [frame] }
+//! ```
+//! All numbers are little-endian. A piece ends anywhere: small frames share a message, a large frame takes many.
+
+use std::fmt;
+
+use ipc_channel::ipc::{IpcBytesSender, IpcReceiver};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+/// What is said to whoever waits for the worker.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) enum Greeting {
+    /// By the worker.
+    Hello(Hello),
+    /// By ourselves, where it takes more than a connection to end the wait.
+    GiveUp,
+}
+
+/// Serialising it cannot fail: a failure would leak the channels in it, and in the end make ipc-channel panic.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) secret: Secret,
+    pub(crate) to_worker: IpcBytesSender,
+    pub(crate) from_worker: IpcReceiver<Envelope>,
+}
+
+/// Proves that whoever connects was given the ticket.
+pub(crate) type Secret = [u8; 16];
+
+/// Bytes, as bytes: what the worker sends. (A set of receivers takes typed ones only.)
+pub(crate) struct Envelope(pub(crate) Vec<u8>);
+
+impl Serialize for Envelope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Envelope;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Envelope, E> {
+                // Copied out: what ipc-channel received into has 208 KiB, however little came.
+                Ok(Envelope(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// What every message begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// How much the sender has taken out since it told last; see [`flow`](crate::flow).
+    pub(crate) taken: u32,
+    /// The sender wants to be told at once that this was taken out.
+    pub(crate) tell_me: bool,
+    /// The parent sends nothing after this. A dropped channel says the same, but not on Windows, where
+    /// ipc-channel keeps a copy of each handle it receives.
+    pub(crate) is_end: bool,
+}
+
+impl Header {
+    pub(crate) const BYTES: usize = 5;
+    const TELL_ME: u8 = 1;
+    const IS_END: u8 = 2;
+
+    pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
+        let tell_me = if self.tell_me { Self::TELL_ME } else { 0 };
+        let is_end = if self.is_end { Self::IS_END } else { 0 };
+        let [a, b, c, d] = self.taken.to_le_bytes();
+        [tell_me | is_end, a, b, c, d]
+    }
+
+    pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
+        let Some(&[flags, a, b, c, d]) = message.first_chunk() else {
+            return Err(Malformed(format!("a message of {} bytes", message.len())));
+        };
+        if flags & !(Self::TELL_ME | Self::IS_END) != 0 {
+            return Err(Malformed(format!("a message with flags {flags:#x}")));
+        }
+        let taken = u32::from_le_bytes([a, b, c, d]);
+        Ok(Self { taken, tell_me: flags & Self::TELL_ME != 0, is_end: flags & Self::IS_END != 0 })
+    }
+}
+
+/// What comes before each frame in the stream; `None` if the frame is longer than a link carries.
+pub(crate) fn length(frame: usize, frame_max: usize) -> Option<[u8; 4]> {
+    (frame <= frame_max).then_some((frame as u32).to_le_bytes())
+}
+
+pub(crate) fn too_long_to_send(frame: usize, frame_max: usize) -> String {
+    format!("a frame of {frame} bytes is to be sent, but {frame_max} is the limit")
+}
+
+/// What arrived is not of our making; the text says why.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_survives_and_others_are_refused() {
+        for (tell_me, is_end) in [(false, false), (true, false), (false, true), (true, true)] {
+            let header = Header { taken: 0x1234_5678, tell_me, is_end };
+            assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
+        assert!(Header::decode(&[0; 4]).is_err());
+        assert!(Header::decode(&[4, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn a_length_is_refused_beyond_the_limit() {
+        assert_eq!(length(3, 3), Some([3, 0, 0, 0]));
+        assert_eq!(length(4, 3), None);
+    }
+}
