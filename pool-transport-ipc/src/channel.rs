@@ -5,14 +5,14 @@ use std::fmt;
 use std::io;
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{self, IpcBytesReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
 use pool_core::transport::{Channel, Connector, Seq, Ticket};
 
 use crate::decoder::Decoder;
 use crate::flow::{Flow, Limits};
 use crate::rendezvous::{self, contained, plain};
 use crate::ticket::{self, Address};
-use crate::wire::{self, Envelope, Header, Hello, Malformed};
+use crate::wire::{self, Header, Hello, Malformed};
 
 /// The worker's half of [`Ipc`](crate::Ipc).
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,20 +25,22 @@ impl Connector for IpcConnector {
 
     fn connect(&self, ticket: Ticket) -> io::Result<Box<dyn Channel>> {
         let Address { frame_max, secret, name } = Address::from_ticket(&ticket)?;
-        let limits = contained(Limits::of_system)?;
+        let limits = Limits::of_system()?;
         let (to_worker, receiver) = contained(ipc::bytes_channel)??;
-        let (sender, from_worker) = contained(ipc::channel)??;
+        let (sender, from_worker) = contained(ipc::bytes_channel)??;
         rendezvous::greet(&name, Hello { secret, to_worker, from_worker })?;
-        let (flow, decoder) = (Flow::new(limits), Decoder::new(frame_max));
-        Ok(Box::new(IpcChannel { receiver, sender, flow, decoder, frame_max, has_ended: false }))
+        let (flow, decoder, message) = (Flow::new(limits), Decoder::new(frame_max), Vec::new());
+        Ok(Box::new(IpcChannel { receiver, sender, flow, decoder, message, frame_max, has_ended: false }))
     }
 }
 
 struct IpcChannel {
     receiver: IpcBytesReceiver,
-    sender: IpcSender<Envelope>,
+    sender: IpcBytesSender,
     flow: Flow,
     decoder: Decoder,
+    /// The message being made. Kept, because there is one for each reply.
+    message: Vec<u8>,
     frame_max: usize,
     /// Nothing more comes from the parent.
     has_ended: bool,
@@ -90,10 +92,8 @@ impl Channel for IpcChannel {
         while left > 0 {
             let taken = left.min(self.flow.piece_max() - Header::BYTES);
             self.wait_for_room(Header::BYTES + taken)?;
-            let mut message = Vec::with_capacity(Header::BYTES + taken);
-            message.extend(self.flow.send(Header::BYTES + taken).encode());
-            take(&mut parts, taken, &mut message);
-            self.transmit(message)?;
+            let header = self.flow.send(Header::BYTES + taken);
+            self.transmit(&header, taken, |message| take(&mut parts, taken, message))?;
             left -= taken;
         }
         Ok(())
@@ -138,14 +138,19 @@ impl IpcChannel {
         if self.flow.must_tell() && !self.has_ended {
             let header = self.flow.tell();
             // A parent that is gone will be noticed where it matters: what it sent is still to be read.
-            let _ = self.transmit(header.encode().to_vec());
+            let _ = self.transmit(&header, 0, |_| {});
         }
         Ok(true)
     }
 
-    fn transmit(&self, message: Vec<u8>) -> io::Result<()> {
+    /// Sends a message with `len` bytes that `fill` adds.
+    fn transmit(&mut self, header: &Header, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        self.message.clear();
+        wire::seal(Header::BYTES + len, &mut self.message);
+        self.message.extend(header.encode());
+        fill(&mut self.message);
         // Within the credit it does not block, so no signal can interrupt it.
-        contained(|| self.sender.send(Envelope(message)))?.map_err(plain)
+        contained(|| self.sender.send(&self.message))?
     }
 }
 

@@ -6,8 +6,11 @@
 //! its own memory, before the buffer can be full. What was taken out is told along with whatever is sent back;
 //! if much is under way, the sender asks to be told at once.
 
+use std::io;
+
 use ipc_channel::platform::OsIpcSender;
 
+use crate::rendezvous::contained;
 use crate::wire::{Header, Malformed};
 
 /// How large the buffer is taken to be at most: Linux's default of 208 KiB, with room to spare for messages
@@ -28,9 +31,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Asks the system, the first time by means of two descriptors. Panics if there are none, and then always.
-    pub(crate) fn of_system() -> Self {
-        Self::of_buffer(OsIpcSender::get_max_fragment_size())
+    /// Asks the system.
+    ///
+    /// # Errors
+    /// If there are no two descriptors free. Before anything else is done with ipc-channel: it asks too, once, and
+    /// if that fails it panics, then and ever after in this process.
+    pub(crate) fn of_system() -> io::Result<Self> {
+        drop((io::pipe()?, io::pipe()?));
+        contained(OsIpcSender::get_max_fragment_size).map(Self::of_buffer)
     }
 
     fn of_buffer(bytes: usize) -> Self {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use ipc_channel::ipc::{self, IpcReceiverSet, IpcSender};
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
@@ -18,10 +19,10 @@ use crate::wire;
 
 /// Opens a link: a server for the worker to connect to, and a thread that waits there, and then receives.
 pub(crate) fn open(frame_max: usize, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
+    let limits = Limits::of_system()?;
     let (wake, woken) = contained(ipc::channel)??;
     let mut set = contained(IpcReceiverSet::new)??;
     contained(|| set.add::<()>(woken))??;
-    let limits = contained(Limits::of_system)?;
     let mut secret = [0; _];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
     let (server, name) = rendezvous::open()?;
@@ -30,6 +31,7 @@ pub(crate) fn open(frame_max: usize, events: Arc<dyn LinkEvents>) -> io::Result<
         events,
         out: Mutex::new(Out::new(limits)),
         phase: Mutex::new(Phase::Waiting),
+        phase_changed: Condvar::new(),
         wake: Mutex::new(Some(wake)),
         ending: OnceLock::new(),
         is_dropped: AtomicBool::new(false),
@@ -89,23 +91,24 @@ impl Link for IpcLink {
 
 impl Drop for IpcLink {
     fn drop(&mut self) {
-        self.line.is_dropped.store(true, Ordering::Release);
-        lock(&self.line.out).shut();
-        self.line.look();
+        self.line.drop_link();
     }
 }
 
-/// Who tells of the end.
+/// How far a link has come, and with that who tells of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nobody has connected, so nothing can have arrived: whoever ends the link, whatever the thread does, which
-    /// may be in the hands of a stranger who has connected and says nothing.
+    /// The thread waits for the worker.
     Waiting,
-    /// The thread, when it has delivered what has arrived.
+    /// Somebody has connected, and the thread tells of the end when it has delivered what has arrived.
     Connected,
-    /// It is told.
+    /// It is told, or nobody wants to know.
     Over,
 }
+
+/// How long the thread gets to find out who has connected, once the link is to end. It takes microseconds, unless
+/// a stranger has connected who says nothing: ipc-channel waits for ever then.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// One link, as the handle and the thread share it.
 pub(crate) struct Line {
@@ -113,7 +116,8 @@ pub(crate) struct Line {
     pub(crate) events: Arc<dyn LinkEvents>,
     pub(crate) out: Mutex<Out>,
     phase: Mutex<Phase>,
-    /// Wakes the thread where it receives. Used up by the first use: the end comes once.
+    phase_changed: Condvar,
+    /// Wakes the thread where it receives, by being dropped: the end comes once.
     wake: Mutex<Option<IpcSender<()>>>,
     /// Why the link is to end, once it is. The first reason counts.
     ending: OnceLock<Closed>,
@@ -131,30 +135,36 @@ impl Line {
         self.is_dropped.load(Ordering::Acquire)
     }
 
-    /// Somebody has connected, or nobody will: false if the link is over already, else the thread tells of the
-    /// end from now on.
+    /// Somebody has connected, or nobody will: false if the link is over already.
     pub(crate) fn take_over(&self) -> bool {
-        let mut phase = lock(&self.phase);
-        if *phase == Phase::Over {
-            return false;
-        }
-        *phase = Phase::Connected;
-        true
+        self.advance(Phase::Connected)
     }
 
     /// Tells of the end. For the thread, after it has given up its own end.
     pub(crate) fn finish(&self, why: Closed) {
-        *lock(&self.phase) = Phase::Over;
+        if !self.advance(Phase::Over) {
+            return;
+        }
         lock(&self.out).shut();
-        drop(lock(&self.wake).take());
+        self.wake();
         let why = self.ending.get_or_init(|| why);
         if !self.is_dropped() {
             self.events.closed(why.clone());
         }
     }
 
+    fn advance(&self, to: Phase) -> bool {
+        let mut phase = lock(&self.phase);
+        let was_over = *phase == Phase::Over;
+        if !was_over {
+            *phase = to;
+            self.phase_changed.notify_all();
+        }
+        !was_over
+    }
+
     /// Ends the link if sending has failed for another reason than the worker's death.
-    pub(crate) fn judge(&self, sent: io::Result<()>) {
+    pub(crate) fn judge(self: &Arc<Self>, sent: io::Result<()>) {
         if let Err(error) = sent {
             self.end(Closed::Io(format!("cannot send to the worker: {error}")));
         }
@@ -165,33 +175,63 @@ impl Line {
         self.ending.get().cloned()
     }
 
-    fn end(&self, why: Closed) {
-        // An error means that the link is ending already: the first reason counts.
-        let _ = self.ending.set(why);
+    fn end(self: &Arc<Self>, why: Closed) {
+        // The first reason counts, and has done what there is to do.
+        if self.ending.set(why).is_err() {
+            return;
+        }
         lock(&self.out).shut();
-        self.look();
+        if *lock(&self.phase) == Phase::Waiting {
+            // The worker may have connected just now, and even sent something: the thread is to see for itself.
+            self.end_the_wait();
+        } else {
+            self.wake();
+        }
     }
 
-    /// Makes somebody look at `ending` and `is_dropped`: the thread, or this one if the thread waits for a worker.
-    fn look(&self) {
-        let mut phase = lock(&self.phase);
-        match *phase {
-            Phase::Waiting => {
-                *phase = Phase::Over;
-                drop(phase);
-                rendezvous::knock(&self.address.name);
-                rendezvous::remove(&self.address.name);
-                self.finish(Closed::Ours);
-            }
-            Phase::Connected => {
-                drop(phase);
-                if let Some(wake) = lock(&self.wake).take() {
-                    // Dropping it would do on most systems; see `Header::is_end`.
-                    let _ = contained(|| wake.send(()));
-                }
-            }
-            Phase::Over => {}
+    /// Makes the thread, which waits for a worker, stop that; and ends the link without it if it does not.
+    fn end_the_wait(self: &Arc<Self>) {
+        rendezvous::knock(&self.address.name);
+        // Now, not by the thread: the process may be about to exit.
+        rendezvous::remove(&self.address.name);
+        let line = Arc::clone(self);
+        if thread::Builder::new().name("pool-ipc-end".to_owned()).spawn(move || line.give_up()).is_err() {
+            self.finish(Closed::Ours);
         }
+    }
+
+    /// Waits for the thread a little, then ends the link without it.
+    fn give_up(&self) {
+        let phase = lock(&self.phase);
+        let is_waiting = |phase: &mut Phase| *phase == Phase::Waiting;
+        let phase = self.phase_changed.wait_timeout_while(phase, LAST_CHANCE, is_waiting);
+        let (phase, timeout) = phase.unwrap_or_else(PoisonError::into_inner);
+        drop(phase);
+        if timeout.timed_out() {
+            self.finish(Closed::Ours);
+        }
+    }
+
+    /// The handle is gone, and nobody wants to know of anything any more.
+    fn drop_link(self: &Arc<Self>) {
+        self.is_dropped.store(true, Ordering::Release);
+        lock(&self.out).shut();
+        let mut phase = lock(&self.phase);
+        if *phase == Phase::Waiting {
+            *phase = Phase::Over;
+            self.phase_changed.notify_all();
+            drop(phase);
+            rendezvous::knock(&self.address.name);
+            rendezvous::remove(&self.address.name);
+        } else {
+            drop(phase);
+            self.wake();
+        }
+    }
+
+    /// Makes the thread, which receives, look at `ending` and `is_dropped`.
+    fn wake(&self) {
+        drop(lock(&self.wake).take());
     }
 }
 

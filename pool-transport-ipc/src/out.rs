@@ -41,8 +41,10 @@ impl Out {
 
     /// The worker has connected.
     pub(crate) fn connect(&mut self, sender: IpcBytesSender) -> io::Result<()> {
-        if matches!(self.way, Way::NotYet) {
-            self.way = Way::To(sender);
+        let was_shut = matches!(self.way, Way::Shut);
+        self.way = Way::To(sender);
+        if was_shut {
+            self.shut();
         }
         self.flush()
     }

@@ -83,8 +83,9 @@ impl OutQueue {
 
     /// The first part is used up. A block that is alone is kept for the next frame.
     fn forget_first(&mut self) {
+        let is_alone = self.parts.len() == 1;
         match self.parts.front_mut() {
-            Some(Part::Joined(block)) if self.len == 0 && block.capacity() <= 2 * BLOCK => block.clear(),
+            Some(Part::Joined(block)) if is_alone && block.capacity() <= 2 * BLOCK => block.clear(),
             _ => drop(self.parts.pop_front()),
         }
     }

@@ -11,7 +11,7 @@ use pool_core::transport::Closed;
 use crate::decoder::Decoder;
 use crate::link::{Line, lock};
 use crate::rendezvous::{self, contained};
-use crate::wire::{Envelope, Greeting, Hello, Malformed};
+use crate::wire::{Envelope, Header, Hello, Malformed, Received};
 
 /// What the thread owns.
 pub(crate) struct Receiver {
@@ -28,7 +28,7 @@ impl Receiver {
     }
 
     /// Works until the link ends.
-    pub(crate) fn run(mut self, server: IpcOneShotServer<Greeting>) {
+    pub(crate) fn run(mut self, server: IpcOneShotServer<Received>) {
         let accepted = contained(|| server.accept());
         rendezvous::remove(&self.line.address.name);
         if !self.line.take_over() {
@@ -38,16 +38,14 @@ impl Receiver {
             Ok(why) | Err(why) => why,
         };
         let Self { line, set, .. } = self;
-        // Before the end is told: the worker sees it too by then.
-        if let Err(error) = contained(|| drop(set)) {
-            eprintln!("process-pool: {error}");
-        }
+        // Before the end is told: the worker sees it too by then. What closing may panic about is no news.
+        let _ = contained(|| drop(set));
         line.finish(why);
     }
 
     /// Takes the worker in, and returns the number of its channel in the set. Whoever else has connected has
     /// used up the server: there will be no worker.
-    fn greet(&mut self, accepted: io::Result<Result<(impl Sized, Greeting), IpcError>>) -> Result<u64, Closed> {
+    fn greet(&mut self, accepted: io::Result<Result<(impl Sized, Received), IpcError>>) -> Result<u64, Closed> {
         let stranger =
             |what: &str| Closed::Malformed(format!("a stranger has connected instead of the worker, {what}"));
         let greeting = match accepted {
@@ -59,8 +57,8 @@ impl Receiver {
             }
         };
         let Hello { secret, to_worker, from_worker } = match greeting {
-            Greeting::Hello(hello) => hello,
-            Greeting::GiveUp => return Err(stranger("to give up")),
+            Received::Hello(hello) => hello,
+            Received::GiveUp => return Err(stranger("to give up")),
         };
         if secret != self.line.address.secret {
             return Err(stranger("without the secret"));
@@ -74,24 +72,21 @@ impl Receiver {
 
     /// Delivers what comes, until the end.
     fn receive_all(&mut self, worker: u64) -> Result<Closed, Closed> {
-        loop {
+        let mut news = News::default();
+        // Whoever wanted the end before the worker had connected has left no wake-up call.
+        while !news.is_woken && !news.is_end && self.line.ending().is_none() {
             let results = contained(|| self.set.select()).flatten();
-            let results =
-                results.map_err(|error| Closed::Io(format!("cannot receive from the worker: {error}")))?;
-            let mut news = self.take(results, worker)?;
-            if news.is_woken && !news.is_end {
-                // What had arrived before somebody wanted the end may be seen after the news of that.
-                if let Ok(Ok(results)) = contained(|| self.set.try_select()) {
-                    news.is_end = self.take(results, worker)?.is_end;
-                }
-            }
-            if news.is_woken || self.line.is_dropped() {
-                return Ok(self.line.ending().unwrap_or(Closed::Ours));
-            }
-            if news.is_end {
-                return Ok(if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated });
-            }
+            let failed = |error| Closed::Io(format!("cannot receive from the worker: {error}"));
+            news = self.take(results.map_err(failed)?, worker)?;
         }
+        if news.is_end {
+            return Ok(if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated });
+        }
+        // What had arrived before the end was wanted may not have been seen yet.
+        if let Ok(Ok(results)) = contained(|| self.set.try_select()) {
+            self.take(results, worker)?;
+        }
+        Ok(Closed::Ours)
     }
 
     fn take(&mut self, results: Vec<IpcSelectionResult>, worker: u64) -> Result<News, Closed> {
@@ -131,7 +126,7 @@ impl Receiver {
         // First, so that the worker can go on while we deliver.
         let sent = lock(&self.line.out).received(&message)?;
         self.line.judge(sent);
-        self.decoder.push(message, crate::wire::Header::BYTES);
+        self.decoder.push(message, Header::BYTES);
         let mut frames = 0;
         // A callback may drop the link; it gets no more of what has already arrived then.
         while !self.line.is_dropped()

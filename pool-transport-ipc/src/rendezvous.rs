@@ -14,9 +14,9 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
+use ipc_channel::ipc::{IpcBytesReceiver, IpcOneShotServer, IpcSender};
 
-use crate::wire::{Greeting, Hello};
+use crate::wire::{Greeting, Hello, Received};
 
 cfg_if::cfg_if! {
     if #[cfg(all(unix, not(target_os = "macos")))] {
@@ -31,10 +31,11 @@ cfg_if::cfg_if! {
 pub(crate) use place::{knock, remove};
 
 /// The server that a worker connects to, and its name.
-pub(crate) fn open() -> io::Result<(IpcOneShotServer<Greeting>, String)> {
+pub(crate) fn open() -> io::Result<(IpcOneShotServer<Received>, String)> {
     place::check()?;
-    // Without descriptors ipc-channel would leave its directory behind: these are proof that there are some.
-    drop(io::pipe()?);
+    // These prove that there are descriptors for the server, the connection and the worker's channels. Without
+    // them ipc-channel would leave its directory behind, or fail later in ways that say less.
+    drop((io::pipe()?, io::pipe()?));
     let (server, name) = contained(IpcOneShotServer::new)??;
     if let Err(error) = place::make_private(&name) {
         drop(server);
@@ -45,7 +46,7 @@ pub(crate) fn open() -> io::Result<(IpcOneShotServer<Greeting>, String)> {
 }
 
 /// Connects to the server called `name`, and says hello.
-pub(crate) fn greet(name: &str, hello: Hello) -> io::Result<()> {
+pub(crate) fn greet(name: &str, hello: Hello<IpcBytesReceiver>) -> io::Result<()> {
     let sender = contained(|| IpcSender::connect(name.to_owned()))?;
     // Whether we are connected or nobody is there: nobody else will need it.
     remove(name);

@@ -15,26 +15,45 @@ use serde::{Serialize, Serializer};
 
 /// What is said to whoever waits for the worker.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub(crate) enum Greeting {
+#[serde(bound = "R: Serialize + serde::de::DeserializeOwned")]
+pub(crate) enum Greeting<R> {
     /// By the worker.
-    Hello(Hello),
+    Hello(Hello<R>),
     /// By ourselves, where it takes more than a connection to end the wait.
     GiveUp,
 }
 
 /// Serialising it cannot fail: a failure would leak the channels in it, and in the end make ipc-channel panic.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub(crate) struct Hello {
+#[serde(bound = "R: Serialize + serde::de::DeserializeOwned")]
+pub(crate) struct Hello<R> {
     pub(crate) secret: Secret,
     pub(crate) to_worker: IpcBytesSender,
-    pub(crate) from_worker: IpcReceiver<Envelope>,
+    /// An `IpcBytesReceiver` as the worker has it, an `IpcReceiver<Envelope>` as the parent does: the two travel
+    /// alike, and a set takes receivers of the one kind only, while the worker sends best in the other.
+    pub(crate) from_worker: R,
 }
+
+/// A greeting as the parent takes it.
+pub(crate) type Received = Greeting<IpcReceiver<Envelope>>;
 
 /// Proves that whoever connects was given the ticket.
 pub(crate) type Secret = [u8; 16];
 
-/// Bytes, as bytes: what the worker sends. (A set of receivers takes typed ones only.)
+/// What the worker sends, as a type that ipc-channel decodes. It is made by [`seal`] and never serialised: a
+/// typed `send` takes along what an earlier one, of somebody else's in the same thread, has failed to send.
 pub(crate) struct Envelope(pub(crate) Vec<u8>);
+
+/// What has to come before a message of `len` bytes to make it an [`Envelope`]: its length as postcard, the codec of
+/// ipc-channel, has it. Appended to `message`.
+pub(crate) fn seal(len: usize, message: &mut Vec<u8>) {
+    let mut rest = len;
+    while rest > 0x7f {
+        message.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    message.push(rest as u8);
+}
 
 impl Serialize for Envelope {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -123,6 +142,25 @@ mod tests {
         }
         assert!(Header::decode(&[0; 4]).is_err());
         assert!(Header::decode(&[4, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn a_sealed_message_is_an_envelope() {
+        for len in [0, 1, 127, 128, 16_383, 16_384, 40_000] {
+            let (sender, receiver) = ipc_channel::ipc::bytes_channel().unwrap();
+            let receiver: IpcReceiver<Envelope> = as_typed(receiver);
+            let mut message = Vec::new();
+            seal(len, &mut message);
+            message.resize(message.len() + len, 7);
+            sender.send(&message).unwrap();
+            assert_eq!(receiver.recv().unwrap().0, vec![7; len]);
+        }
+    }
+
+    fn as_typed(receiver: ipc_channel::ipc::IpcBytesReceiver) -> IpcReceiver<Envelope> {
+        let (sender, receivers) = ipc_channel::ipc::channel().unwrap();
+        sender.send(receiver).unwrap();
+        receivers.to_opaque().to::<IpcReceiver<Envelope>>().recv().unwrap()
     }
 
     #[test]
