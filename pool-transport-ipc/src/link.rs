@@ -7,12 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcReceiverSet, IpcSender};
+use ipc_channel::ipc::{self, IpcSender};
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
 
 use crate::flow::Limits;
 use crate::out::Out;
-use crate::receiver::Receiver;
+use crate::receiver;
 use crate::rendezvous::{self, contained};
 use crate::ticket::Address;
 use crate::wire;
@@ -21,8 +21,6 @@ use crate::wire;
 pub(crate) fn open(frame_max: usize, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
     let limits = Limits::of_system()?;
     let (wake, woken) = contained(ipc::channel)??;
-    let mut set = contained(IpcReceiverSet::new)??;
-    contained(|| set.add::<()>(woken))??;
     let mut secret = [0; _];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
     let (server, name) = rendezvous::open()?;
@@ -36,8 +34,9 @@ pub(crate) fn open(frame_max: usize, events: Arc<dyn LinkEvents>) -> io::Result<
         ending: OnceLock::new(),
         is_dropped: AtomicBool::new(false),
     });
-    let receiver = Receiver::new(Arc::clone(&line), set);
-    let thread = thread::Builder::new().name("pool-ipc".to_owned()).spawn(move || receiver.run(server));
+    let receiving = Arc::clone(&line);
+    let thread = thread::Builder::new().name("pool-ipc".to_owned());
+    let thread = thread.spawn(move || receiver::run(receiving, woken, server));
     if let Err(error) = thread {
         rendezvous::remove(&line.address.name);
         return Err(error);

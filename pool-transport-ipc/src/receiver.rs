@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{IpcMessage, IpcOneShotServer, IpcReceiverSet, IpcSelectionResult};
+use ipc_channel::ipc::{IpcMessage, IpcOneShotServer, IpcReceiver, IpcReceiverSet, IpcSelectionResult};
 use pool_core::transport::Closed;
 
 use crate::decoder::Decoder;
@@ -13,39 +13,38 @@ use crate::link::{Line, lock};
 use crate::rendezvous::{self, contained};
 use crate::wire::{Envelope, Header, Hello, Malformed, Received};
 
-/// What the thread owns.
-pub(crate) struct Receiver {
+/// The whole life of the thread.
+pub(crate) fn run(line: Arc<Line>, woken: IpcReceiver<()>, server: IpcOneShotServer<Received>) {
+    let accepted = contained(|| server.accept());
+    rendezvous::remove(&line.address.name);
+    if !line.take_over() {
+        return;
+    }
+    let why = match Receiver::greet(&line, woken, accepted) {
+        Ok(receiver) => receiver.run(),
+        Err(why) => why,
+    };
+    line.finish(why);
+}
+
+/// What receives once the worker has connected.
+struct Receiver {
     line: Arc<Line>,
-    /// Holds what wakes the thread, and later what comes from the worker.
+    /// Holds what comes from the worker, and what wakes the thread. Made here, because it cannot be sent to
+    /// another thread on Windows.
     set: IpcReceiverSet,
+    /// The number of the worker's channel in the set.
+    worker: u64,
     decoder: Decoder,
 }
 
 impl Receiver {
-    pub(crate) fn new(line: Arc<Line>, set: IpcReceiverSet) -> Self {
-        let decoder = Decoder::new(line.address.frame_max);
-        Self { line, set, decoder }
-    }
-
-    /// Works until the link ends.
-    pub(crate) fn run(mut self, server: IpcOneShotServer<Received>) {
-        let accepted = contained(|| server.accept());
-        rendezvous::remove(&self.line.address.name);
-        if !self.line.take_over() {
-            return;
-        }
-        let why = match self.greet(accepted).and_then(|worker| self.receive_all(worker)) {
-            Ok(why) | Err(why) => why,
-        };
-        let Self { line, set, .. } = self;
-        // Before the end is told: the worker sees it too by then. What closing may panic about is no news.
-        let _ = contained(|| drop(set));
-        line.finish(why);
-    }
-
-    /// Takes the worker in, and returns the number of its channel in the set. Whoever else has connected has
-    /// used up the server: there will be no worker.
-    fn greet(&mut self, accepted: io::Result<Result<(impl Sized, Received), IpcError>>) -> Result<u64, Closed> {
+    /// Takes the worker in. Whoever else has connected has used up the server: there will be no worker.
+    fn greet(
+        line: &Arc<Line>,
+        woken: IpcReceiver<()>,
+        accepted: io::Result<Result<(impl Sized, Received), IpcError>>,
+    ) -> Result<Self, Closed> {
         let stranger =
             |what: &str| Closed::Malformed(format!("a stranger has connected instead of the worker, {what}"));
         let greeting = match accepted {
@@ -60,42 +59,61 @@ impl Receiver {
             Received::Hello(hello) => hello,
             Received::GiveUp => return Err(stranger("to give up")),
         };
-        if secret != self.line.address.secret {
+        if secret != line.address.secret {
             return Err(stranger("without the secret"));
         }
-        let worker = contained(|| self.set.add(from_worker)).flatten();
-        let worker = worker.map_err(|error| Closed::Io(format!("cannot listen to the worker: {error}")))?;
-        let sent = lock(&self.line.out).connect(to_worker);
-        self.line.judge(sent);
-        Ok(worker)
+        let listening = contained(|| {
+            let mut set = IpcReceiverSet::new()?;
+            set.add(woken)?;
+            let worker = set.add(from_worker)?;
+            Ok((set, worker))
+        });
+        let (set, worker) =
+            listening.flatten().map_err(|error| Closed::Io(format!("cannot listen to the worker: {error}")))?;
+        let sent = lock(&line.out).connect(to_worker);
+        line.judge(sent);
+        let decoder = Decoder::new(line.address.frame_max);
+        Ok(Self { line: Arc::clone(line), set, worker, decoder })
+    }
+
+    /// Works until the link ends.
+    fn run(mut self) -> Closed {
+        let why = match self.receive_all() {
+            Ok(why) | Err(why) => why,
+        };
+        // Before the end is told: the worker sees it too by then. What closing may panic about is no news.
+        let _ = contained(|| drop(self.set));
+        why
     }
 
     /// Delivers what comes, until the end.
-    fn receive_all(&mut self, worker: u64) -> Result<Closed, Closed> {
+    fn receive_all(&mut self) -> Result<Closed, Closed> {
         let mut news = News::default();
         // Whoever wanted the end before the worker had connected has left no wake-up call.
         while !news.is_woken && !news.is_end && self.line.ending().is_none() {
             let results = contained(|| self.set.select()).flatten();
             let failed = |error| Closed::Io(format!("cannot receive from the worker: {error}"));
-            news = self.take(results.map_err(failed)?, worker)?;
+            news = self.take(results.map_err(failed)?)?;
         }
         if news.is_end {
             return Ok(if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated });
         }
-        // What had arrived before the end was wanted may not have been seen yet.
-        if let Ok(Ok(results)) = contained(|| self.set.try_select()) {
-            self.take(results, worker)?;
+        // What had arrived before the end was wanted may not have been seen yet. On Linux one look sees it all, on
+        // Windows it takes as many as there are messages.
+        for _ in 0..LAST_LOOKS {
+            let Ok(Ok(results)) = contained(|| self.set.try_select()) else { break };
+            self.take(results)?;
         }
         Ok(Closed::Ours)
     }
 
-    fn take(&mut self, results: Vec<IpcSelectionResult>, worker: u64) -> Result<News, Closed> {
+    fn take(&mut self, results: Vec<IpcSelectionResult>) -> Result<News, Closed> {
         let mut news = News::default();
         let mut delivered = 0;
         let mut failure = None;
         for result in results {
             match result {
-                IpcSelectionResult::MessageReceived(from, message) if from == worker => {
+                IpcSelectionResult::MessageReceived(from, message) if from == self.worker => {
                     match self.deliver(message) {
                         Ok(frames) => delivered += frames,
                         Err(Malformed(why)) => {
@@ -104,7 +122,7 @@ impl Receiver {
                         }
                     }
                 }
-                IpcSelectionResult::ChannelClosed(from) if from == worker => news.is_end = true,
+                IpcSelectionResult::ChannelClosed(from) if from == self.worker => news.is_end = true,
                 IpcSelectionResult::MessageReceived(..) | IpcSelectionResult::ChannelClosed(_) => {
                     news.is_woken = true;
                 }
@@ -144,6 +162,9 @@ impl fmt::Debug for Receiver {
         f.debug_struct("Receiver").field("line", &self.line).finish_non_exhaustive()
     }
 }
+
+/// More messages than the credit allows a worker to have under way.
+const LAST_LOOKS: usize = 200;
 
 /// What else one look at the set has brought.
 #[derive(Debug, Default)]

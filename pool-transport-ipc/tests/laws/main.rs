@@ -7,4 +7,5 @@ mod peers;
 #[cfg(target_os = "linux")]
 mod signals;
 mod support;
+#[cfg(target_os = "linux")]
 mod traps;

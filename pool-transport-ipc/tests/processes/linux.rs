@@ -112,8 +112,9 @@ fn no_descriptor_is_inheritable() {
 
 fn a_thread_sleeps_while_nothing_happens() {
     let opened = open();
-    let _channel = connect(&opened);
-    eventually("connected", || !directory(&opened).exists());
+    let mut channel = connect(&opened);
+    channel.send(b"here", b"").expect("sent");
+    assert_eq!(opened.next(), Event::Frame(b"here".to_vec()));
     let thread = threads()
         .into_iter()
         .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim() == "pool-ipc"));
@@ -184,7 +185,7 @@ pub(crate) fn opener() {
     for more in 0..12 {
         limit_to(used + more);
         let opened = Ipc::new().open(std::sync::Arc::new(Silent));
-        setrlimit(Resource::Nofile, all.clone()).expect("set");
+        setrlimit(Resource::Nofile, all).expect("set");
         match opened {
             Err(error) => {
                 refused += 1;
@@ -212,7 +213,7 @@ fn without_descriptors_for_the_worker_the_link_ends() {
             bystander_without_pipes(&bytes)
         };
         let Some(mut worker) = worker else {
-            setrlimit(Resource::Nofile, all.clone()).expect("set");
+            setrlimit(Resource::Nofile, all).expect("set");
             continue;
         };
         opened.send(b"call");
@@ -221,7 +222,7 @@ fn without_descriptors_for_the_worker_the_link_ends() {
             Event::Frame(frame) => assert_eq!(frame, b"call"),
             Event::Closed(why) => assert!(matches!(why, Closed::Io(_) | Closed::Malformed(_)), "{more}: {why:?}"),
         }
-        setrlimit(Resource::Nofile, all.clone()).expect("set");
+        setrlimit(Resource::Nofile, all).expect("set");
         drop(opened);
         assert!(wait(&mut worker, PATIENCE).is_some(), "the worker ends");
     }
