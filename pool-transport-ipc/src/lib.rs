@@ -31,7 +31,7 @@
 //! - What ipc-channel answers with a panic is contained and ends the link, the panic's message appears on
 //!   standard error. But whoever holds the worker's raw socket and sends what ipc-channel would not (a length
 //!   without its bytes, handles in a message) can keep the link's thread until it is gone, make the parent
-//!   allocate, or leak descriptors. The worker's own process is trusted that far.
+//!   allocate, leak descriptors or, with debug assertions, abort. The worker's own process is trusted that far.
 //! - On Linux and the BSDs the name is a socket in the temporary directory. Another process of the same user can
 //!   connect before the worker does; it lacks the secret, and the link closes with a reason. One that connects
 //!   and says nothing keeps a thread and a descriptor of ours until it is gone, but not the link from closing.
@@ -39,6 +39,9 @@
 //! - `accept` of ipc-channel takes the socket without close-on-exec. It is dropped at once, nothing depends on it;
 //!   but a process started by another thread in that very moment has it.
 //! - Writing to a channel whose reader is gone raises SIGPIPE, which Rust programs ignore from the start.
+//! - On Windows ipc-channel makes the pipe that it connects to, if there is none: a worker that comes after its parent
+//!   has given up or died waits in [`recv`](pool_core::transport::Channel::recv) until its lifeline ends it.
+//! - A signal whose handler has no SA_RESTART can end a link that waits for its worker, if it meets the link's thread.
 //! - Android and iOS: ipc-channel has nothing there that works between processes.
 #![forbid(unsafe_code)]
 

@@ -229,7 +229,7 @@ impl Line {
     }
 
     /// Makes the thread, which receives, look at `ending` and `is_dropped`.
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         drop(lock(&self.wake).take());
     }
 }

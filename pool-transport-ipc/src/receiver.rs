@@ -35,6 +35,10 @@ struct Receiver {
     set: IpcReceiverSet,
     /// The number of the worker's channel in the set.
     worker: u64,
+    /// The worker's end is gone, and everything before that was taken out.
+    has_ended: bool,
+    /// Somebody wants the link to end.
+    is_woken: bool,
     decoder: Decoder,
 }
 
@@ -73,7 +77,7 @@ impl Receiver {
         let sent = lock(&line.out).connect(to_worker);
         line.judge(sent);
         let decoder = Decoder::new(line.address.frame_max);
-        Ok(Self { line: Arc::clone(line), set, worker, decoder })
+        Ok(Self { line: Arc::clone(line), set, worker, has_ended: false, is_woken: false, decoder })
     }
 
     /// Works until the link ends.
@@ -81,6 +85,12 @@ impl Receiver {
         let why = match self.receive_all() {
             Ok(why) | Err(why) => why,
         };
+        // On Windows a set of two aborts the process when it is dropped, if there is news of one of them.
+        self.line.wake();
+        while !self.has_ended && !self.is_woken {
+            let Ok(results) = self.select() else { break };
+            self.note(&results);
+        }
         // Before the end is told: the worker sees it too by then. What closing may panic about is no news.
         let _ = contained(|| drop(self.set));
         why
@@ -88,50 +98,60 @@ impl Receiver {
 
     /// Delivers what comes, until the end.
     fn receive_all(&mut self) -> Result<Closed, Closed> {
-        let mut news = News::default();
         // Whoever wanted the end before the worker had connected has left no wake-up call.
-        while !news.is_woken && !news.is_end && self.line.ending().is_none() {
-            let results = contained(|| self.set.select()).flatten();
-            let failed = |error| Closed::Io(format!("cannot receive from the worker: {error}"));
-            news = self.take(results.map_err(failed)?)?;
-        }
-        if news.is_end {
-            return Ok(if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated });
+        while !self.has_ended && !self.is_woken && self.line.ending().is_none() {
+            let results = self.select()?;
+            self.take(results)?;
         }
         // What had arrived before the end was wanted may not have been seen yet. On Linux one look sees it all, on
         // Windows it takes as many as there are messages.
         for _ in 0..LAST_LOOKS {
+            if self.has_ended {
+                return Ok(if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated });
+            }
             let Ok(Ok(results)) = contained(|| self.set.try_select()) else { break };
             self.take(results)?;
         }
         Ok(Closed::Ours)
     }
 
-    fn take(&mut self, results: Vec<IpcSelectionResult>) -> Result<News, Closed> {
-        let mut news = News::default();
+    fn select(&mut self) -> Result<Vec<IpcSelectionResult>, Closed> {
+        let results = contained(|| self.set.select()).flatten();
+        results.map_err(|error| Closed::Io(format!("cannot receive from the worker: {error}")))
+    }
+
+    fn take(&mut self, results: Vec<IpcSelectionResult>) -> Result<(), Closed> {
+        self.note(&results);
         let mut delivered = 0;
         let mut failure = None;
         for result in results {
-            match result {
-                IpcSelectionResult::MessageReceived(from, message) if from == self.worker => {
-                    match self.deliver(message) {
-                        Ok(frames) => delivered += frames,
-                        Err(Malformed(why)) => {
-                            failure = Some(Closed::Malformed(why));
-                            break;
-                        }
-                    }
-                }
-                IpcSelectionResult::ChannelClosed(from) if from == self.worker => news.is_end = true,
-                IpcSelectionResult::MessageReceived(..) | IpcSelectionResult::ChannelClosed(_) => {
-                    news.is_woken = true;
+            let IpcSelectionResult::MessageReceived(from, message) = result else { continue };
+            if from != self.worker {
+                continue;
+            }
+            match self.deliver(message) {
+                Ok(frames) => delivered += frames,
+                Err(Malformed(why)) => {
+                    failure = Some(Closed::Malformed(why));
+                    break;
                 }
             }
         }
         if delivered > 0 && !self.line.is_dropped() {
             self.line.events.drained();
         }
-        failure.map_or(Ok(news), Err)
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Looks for the ends of channels, each of which is told once.
+    fn note(&mut self, results: &[IpcSelectionResult]) {
+        for result in results {
+            match result {
+                IpcSelectionResult::ChannelClosed(of) if *of == self.worker => self.has_ended = true,
+                IpcSelectionResult::ChannelClosed(_) => self.is_woken = true,
+                IpcSelectionResult::MessageReceived(..) => {}
+            }
+        }
     }
 
     /// Delivers the frames that `message` completes, and says how many.
@@ -165,12 +185,3 @@ impl fmt::Debug for Receiver {
 
 /// More messages than the credit allows a worker to have under way.
 const LAST_LOOKS: usize = 200;
-
-/// What else one look at the set has brought.
-#[derive(Debug, Default)]
-struct News {
-    /// The worker's end is gone, and everything before that is delivered.
-    is_end: bool,
-    /// Somebody wants the link to end.
-    is_woken: bool,
-}
