@@ -75,8 +75,11 @@ impl Launcher {
         Self::default()
     }
 
-    /// Starts `command` with `parcel` on its way. Standard output and error are as `command` says, by default
-    /// this process's own; standard input is taken. Does not wait for the child to take the parcel.
+    /// Starts `command` with `parcel` on its way. Standard input is taken; standard output and error are as
+    /// `command` says, by default this process's own. Does not wait for the child to take the parcel.
+    ///
+    /// On Windows the program must be an absolute path, output and error are this process's own, and the child
+    /// inherits no other handle of it.
     ///
     /// `on_ended` is called exactly once if this returns `Ok`, possibly before it does. The child ends when
     /// this process does, and not when the values that stand for it are dropped.

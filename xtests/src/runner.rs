@@ -266,8 +266,9 @@ fn end(mut child: Child, marker: &str) -> String {
 /// Runs the tests, some at a time. Whether all is well.
 fn run_all(args: &Args, tests: &[Test<'_>], filtered_out: usize) -> bool {
     let start = Instant::now();
-    let root = std::env::temp_dir().join(format!("xtests-{}", std::process::id()));
-    fs::create_dir_all(&root).expect("a directory for the cases");
+    // Process ids are soon used again on Windows, and a folder may have stayed behind.
+    let folder = tempfile::Builder::new().prefix("xtests-").tempdir().expect("a directory for the cases");
+    let root = folder.path();
     println!("\nrunning {} tests", tests.len());
     if !Inventory::is_possible() {
         println!("(not looking for leaks: not on this platform)");
@@ -283,7 +284,7 @@ fn run_all(args: &Args, tests: &[Test<'_>], filtered_out: usize) -> bool {
                 Some(why) if !args.ignored && !args.include_ignored => {
                     (Verdict::Skipped(format!("known to fail: {why}")), String::new())
                 }
-                _ => test.run(&root, number, args.nocapture),
+                _ => test.run(root, number, args.nocapture),
             };
             let mut tally = tally.lock().expect("no runner thread panics");
             let (passed, skipped, failures) = &mut *tally;
@@ -308,7 +309,7 @@ fn run_all(args: &Args, tests: &[Test<'_>], filtered_out: usize) -> bool {
             scope.spawn(work);
         }
     });
-    let _ = fs::remove_dir_all(&root);
+    let _ = folder.close();
     let (passed, skipped, failures) = tally.into_inner().expect("no runner thread panics");
     report(&failures);
     println!(

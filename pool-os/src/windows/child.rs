@@ -3,25 +3,24 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::windows::io::{AsHandle, OwnedHandle};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::process::{self, Process};
 use super::{bootstrap, sys};
 use crate::launch::{Ended, LaunchError};
 use crate::parcel::{LAST_WORDS_MAX, Parcel, Signal, words};
 
 /// Starts `command` and sends `parcel` after it.
-pub(crate) fn launch(mut command: Command, parcel: Parcel) -> Result<Running, LaunchError> {
+pub(crate) fn launch(command: Command, parcel: Parcel) -> Result<Running, LaunchError> {
     let (stdin, pipe) = bootstrap::open().map_err(LaunchError::io("make a pipe"))?;
     let (words, theirs) = sys::create_pipe(WORDS_BUFFER).map_err(LaunchError::io("make a pipe"))?;
     let job = sys::create_job().map_err(LaunchError::io("make a job"))?;
-    command.stdin(Stdio::from(stdin));
-    let process = command.spawn().map_err(LaunchError::Spawn)?;
-    // With it goes our copy of the child's end.
-    drop(command);
-    let mut guard = Guard(Some(process));
-    let process = guard.0.as_ref().expect("invariant: it was put there a line above").as_handle();
+    let mut guard = Guard(Some(process::start(&command, &stdin).map_err(LaunchError::Spawn)?));
+    // Our copy of the child's end.
+    drop(stdin);
+    let process = guard.0.as_ref().expect("invariant: it was put there a line above").handle.as_handle();
     // The child does nothing of ours before the message arrives. A system that allows no job within a job
     // refuses; then the child's own thread is the whole lifeline.
     let _ = sys::assign(job.as_handle(), process);
@@ -37,12 +36,12 @@ pub(crate) fn launch(mut command: Command, parcel: Parcel) -> Result<Running, La
 }
 
 /// Ends the child if the start fails halfway.
-struct Guard(Option<std::process::Child>);
+struct Guard(Option<Process>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.0 {
-            let _ = process.kill();
+        if let Some(process) = &self.0 {
+            let _ = sys::terminate(process.handle.as_handle());
             let _ = process.wait();
         }
     }
@@ -75,7 +74,7 @@ impl Child {
 /// A started child, for whoever waits for it.
 #[derive(Debug)]
 pub(crate) struct Running {
-    process: std::process::Child,
+    process: Process,
     target: Arc<OwnedHandle>,
     /// Where its last words arrive.
     words: File,
@@ -85,7 +84,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn child(&self) -> Child {
-        Child { pid: self.process.id(), target: Arc::clone(&self.target) }
+        Child { pid: self.process.pid, target: Arc::clone(&self.target) }
     }
 
     /// Waits for the end.

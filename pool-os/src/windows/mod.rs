@@ -3,6 +3,7 @@
 mod bootstrap;
 mod child;
 mod lifeline;
+mod process;
 mod sys;
 
 pub use bootstrap::{arrive, is_ours};

@@ -1,5 +1,6 @@
 //! The calls, as safe functions over handles.
 
+use std::cmp::Ordering;
 use std::ffi::c_void;
 use std::io;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
@@ -7,10 +8,13 @@ use std::ptr;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, SetHandleInformation,
-    WAIT_OBJECT_0,
+    DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE, HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE,
+    SetHandleInformation, WAIT_OBJECT_0,
 };
-use windows_sys::Win32::System::Console::{GetStdHandle, STD_INPUT_HANDLE, SetStdHandle};
+use windows_sys::Win32::Globalization::{CSTR_EQUAL, CSTR_LESS_THAN, CompareStringOrdinal};
+use windows_sys::Win32::System::Console::{
+    GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle,
+};
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
     JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
@@ -18,7 +22,10 @@ use windows_sys::Win32::System::JobObjects::{
 };
 use windows_sys::Win32::System::Pipes::{CreatePipe, PeekNamedPipe};
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, INFINITE, PROCESS_SYNCHRONIZE, TerminateProcess, WaitForSingleObject,
+    CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT,
+    GetCurrentProcess, GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList,
+    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_INFORMATION, PROCESS_SYNCHRONIZE, STARTF_USESTDHANDLES,
+    STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute, WaitForSingleObject,
 };
 
 /// A pipe that takes `size` bytes before a writer waits: the end to read from, the end to write to. Neither
@@ -43,8 +50,22 @@ pub(super) fn peek(pipe: BorrowedHandle<'_>, into: &mut [u8]) -> io::Result<usiz
 
 /// This process's standard input, if it has one.
 pub(super) fn standard_input() -> Option<BorrowedHandle<'static>> {
+    standard(STD_INPUT_HANDLE)
+}
+
+/// This process's standard output, if it has one.
+pub(super) fn standard_output() -> Option<BorrowedHandle<'static>> {
+    standard(STD_OUTPUT_HANDLE)
+}
+
+/// This process's standard error, if it has one.
+pub(super) fn standard_error() -> Option<BorrowedHandle<'static>> {
+    standard(STD_ERROR_HANDLE)
+}
+
+fn standard(which: u32) -> Option<BorrowedHandle<'static>> {
     // SAFETY: the call has no preconditions.
-    let handle = unsafe { GetStdHandle(STD_INPUT_HANDLE) };
+    let handle = unsafe { GetStdHandle(which) };
     if handle.is_null() || handle == INVALID_HANDLE_VALUE {
         return None;
     }
@@ -63,6 +84,120 @@ pub(super) fn set_standard_input(handle: OwnedHandle) -> io::Result<()> {
 pub(super) fn disinherit(handle: BorrowedHandle<'_>) -> io::Result<()> {
     // SAFETY: the handle is open.
     check(unsafe { SetHandleInformation(handle.as_raw_handle(), HANDLE_FLAG_INHERIT, 0) })
+}
+
+/// A duplicate that children on whose list it is inherit.
+pub(super) fn inheritable(handle: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
+    let mut copy: RawHandle = ptr::null_mut();
+    // SAFETY: the handle is open, the others stand for this process; `copy` is writable.
+    check(unsafe {
+        let this = this_process();
+        DuplicateHandle(this, handle.as_raw_handle(), this, &raw mut copy, 0, 1, DUPLICATE_SAME_ACCESS)
+    })?;
+    Ok(own(copy))
+}
+
+/// How names that the system takes for the same in either case are ordered.
+pub(super) fn compare_ignoring_case(one: &[u16], other: &[u16]) -> Ordering {
+    let (one_len, other_len) = (one.len() as i32, other.len() as i32);
+    // SAFETY: both are readable for their lengths.
+    match unsafe { CompareStringOrdinal(one.as_ptr(), one_len, other.as_ptr(), other_len, 1) } {
+        CSTR_EQUAL => Ordering::Equal,
+        CSTR_LESS_THAN => Ordering::Less,
+        _ => Ordering::Greater,
+    }
+}
+
+/// What a process is made from. All text ends with a zero.
+pub(super) struct Start<'a> {
+    pub(super) program: &'a [u16],
+    pub(super) line: &'a mut [u16],
+    pub(super) environment: &'a [u16],
+    pub(super) folder: Option<&'a [u16]>,
+}
+
+/// Makes a process that inherits these standard streams, which can be inherited, and no other handle. Returns
+/// its number and a handle to it.
+pub(super) fn create_process(
+    start: Start<'_>,
+    streams: [Option<BorrowedHandle<'_>>; 3],
+) -> io::Result<(u32, OwnedHandle)> {
+    assert!(start.program.ends_with(&[0]) && start.line.ends_with(&[0]), "invariant: text ends with a zero");
+    assert!(start.environment.ends_with(&[0, 0]), "invariant: an environment ends with two zeros");
+    assert!(start.folder.is_none_or(|folder| folder.ends_with(&[0])), "invariant: text ends with a zero");
+    let raw = streams.map(|stream| stream.map_or(ptr::null_mut(), |stream| stream.as_raw_handle()));
+    let inherited: Vec<HANDLE> = raw.into_iter().filter(|handle| !handle.is_null()).collect();
+    let mut attributes = Attributes::inherit(&inherited)?;
+    let mut info = STARTUPINFOEXW::default();
+    info.StartupInfo.cb = size_of_val(&info) as u32;
+    info.StartupInfo.dwFlags = STARTF_USESTDHANDLES;
+    [info.StartupInfo.hStdInput, info.StartupInfo.hStdOutput, info.StartupInfo.hStdError] = raw;
+    info.lpAttributeList = attributes.list();
+    let mut made = PROCESS_INFORMATION::default();
+    // SAFETY: all texts end as asserted and live through the call, the line is writable; `info` is the extended
+    // form, as the flag says, with an initialised list; `made` is writable.
+    check(unsafe {
+        CreateProcessW(
+            start.program.as_ptr(),
+            start.line.as_mut_ptr(),
+            ptr::null(),
+            ptr::null(),
+            1,
+            CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT,
+            start.environment.as_ptr().cast(),
+            start.folder.map_or(ptr::null(), <[u16]>::as_ptr),
+            (&raw const info).cast(),
+            &raw mut made,
+        )
+    })?;
+    drop(own(made.hThread));
+    Ok((made.dwProcessId, own(made.hProcess)))
+}
+
+/// A list of one attribute: the handles that a process inherits.
+struct Attributes<'a> {
+    /// Words, so that it is aligned for whatever the system keeps in it.
+    memory: Vec<usize>,
+    /// The list refers to it.
+    _handles: &'a [HANDLE],
+}
+
+impl<'a> Attributes<'a> {
+    fn inherit(handles: &'a [HANDLE]) -> io::Result<Self> {
+        let mut size = 0;
+        // SAFETY: without a list it only tells the size; that it "fails" in doing so is documented.
+        let _ = unsafe { InitializeProcThreadAttributeList(ptr::null_mut(), 1, 0, &raw mut size) };
+        let mut memory = vec![0_usize; size.div_ceil(size_of::<usize>())];
+        // SAFETY: the memory is writable for the size that was asked for.
+        check(unsafe { InitializeProcThreadAttributeList(memory.as_mut_ptr().cast(), 1, 0, &raw mut size) })?;
+        let mut attributes = Self { memory, _handles: handles };
+        let (which, len) = (PROC_THREAD_ATTRIBUTE_HANDLE_LIST as usize, size_of_val(handles));
+        let value = handles.as_ptr().cast();
+        // SAFETY: the list is initialised and has room for one; the handles live as long as it, by its lifetime.
+        check(unsafe {
+            UpdateProcThreadAttribute(attributes.list(), 0, which, value, len, ptr::null_mut(), ptr::null())
+        })?;
+        Ok(attributes)
+    }
+
+    fn list(&mut self) -> *mut c_void {
+        self.memory.as_mut_ptr().cast()
+    }
+}
+
+impl Drop for Attributes<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it was initialised when it was made.
+        unsafe { DeleteProcThreadAttributeList(self.list()) }
+    }
+}
+
+/// The exit code of a process that has ended.
+pub(super) fn exit_code(process: BorrowedHandle<'_>) -> io::Result<u32> {
+    let mut code = 0;
+    // SAFETY: the handle is open, and `code` is writable.
+    check(unsafe { GetExitCodeProcess(process.as_raw_handle(), &raw mut code) })?;
+    Ok(code)
 }
 
 /// Puts a duplicate of `handle` into another process; returns its number there.
@@ -92,7 +227,7 @@ pub(super) fn adopt(number: u64) -> OwnedHandle {
 }
 
 fn own(handle: RawHandle) -> OwnedHandle {
-    // SAFETY: both callers have it from whoever made it for this process, as its only owner: the system just
+    // SAFETY: the callers have it from whoever made it for this process, as its only owner: the system just
     // now, or the parent, whose message says so and is read once.
     unsafe { OwnedHandle::from_raw_handle(handle) }
 }

@@ -9,9 +9,11 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// For calls: leaves a trace that it ran. Small writes to the end of a file do not mix.
+/// For calls: leaves a trace that it ran.
 pub(crate) fn leave_trace((path, number): (String, u64)) -> u64 {
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the case's file");
+    // Small writes to the end of a file should not mix; Wine is not so sure.
+    file.lock().expect("it can be locked");
     file.write_all(format!("{number}\n").as_bytes()).expect("it can be written");
     number
 }
