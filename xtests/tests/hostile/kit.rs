@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use process_pool::carry::Pipe;
-use process_pool::error::{BreakReason, CodecError, Panicked, WorkerLost};
+use process_pool::error::{BreakReason, CodecError, Exit, Panicked, WorkerLost};
 use process_pool::spawn::Exec;
 use process_pool::{BrokenPool, Builder, Context, Executor, RestartLimit, SubmitError, TaskError, TaskHandle};
 
@@ -13,6 +13,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// So soon that nobody can have waited for a deadline of the pool's own.
 pub(crate) const PROMPTLY: Duration = Duration::from_secs(4);
+
+/// How a worker ends that the pool has killed.
+pub(crate) const KILLED: Exit = if cfg!(windows) { Exit::Code(1) } else { Exit::Signal(9) };
+
+/// Whether the pipe's parent knows which of the calls it has sent were started. Where it does not, every call
+/// that was sent to a lost worker is lost with it.
+pub(crate) const CLAIMS: bool = cfg!(target_os = "linux");
 
 /// Gives up early, and pauses briefly before it does.
 pub(crate) fn impatient(builder: Builder) -> Builder {

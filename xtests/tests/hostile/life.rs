@@ -52,7 +52,7 @@ fn a_call_after_the_pool_was_killed_is_refused(subject: &Subject) {
     let waiting = pool.submit(wait_at, gate.port()).expect("taken");
     pool.kill_workers();
     assert!(matches!(pool.submit(|n: u8| n, 1), Err(SubmitError::ShutDown)));
-    assert_eq!(kit::lost(settled(&running)).exit, Exit::Signal(9));
+    assert_eq!(kit::lost(settled(&running)).exit, kit::KILLED);
     assert!(matches!(settled(&waiting), Err(TaskError::Cancelled)));
 }
 
