@@ -80,20 +80,22 @@ fn command_line(command: &Command) -> io::Result<Vec<u16>> {
     Ok(line)
 }
 
-/// Appends `arg`, which ends with a zero, in quotes. A backslash means itself but before a quote: there, two
-/// mean one.
+/// Appends `arg`, which ends with a zero, in quotes if it takes some: `cmd` for one does not know its options in
+/// quotes. A backslash means itself but before a quote: there, two mean one.
 fn quote(arg: &[u16], line: &mut Vec<u16>) {
-    line.push(QUOTE);
+    let arg = &arg[..arg.len() - 1];
+    let quotes = usize::from(arg.is_empty() || arg.iter().any(|unit| [SPACE, TAB].contains(unit)));
+    line.extend(std::iter::repeat_n(QUOTE, quotes));
     let mut backslashes = 0;
-    for &unit in &arg[..arg.len() - 1] {
+    for &unit in arg {
         if unit == QUOTE {
             line.extend(std::iter::repeat_n(BACKSLASH, backslashes + 1));
         }
         backslashes = if unit == BACKSLASH { backslashes + 1 } else { 0 };
         line.push(unit);
     }
-    line.extend(std::iter::repeat_n(BACKSLASH, backslashes));
-    line.push(QUOTE);
+    line.extend(std::iter::repeat_n(BACKSLASH, quotes * backslashes));
+    line.extend(std::iter::repeat_n(QUOTE, quotes));
 }
 
 /// This process's environment with the changes of `command`: `name=value`, each ended by a zero, and a zero.
@@ -130,6 +132,7 @@ fn environment(command: &Command) -> io::Result<Vec<u16>> {
 }
 
 const SPACE: u16 = b' ' as u16;
+const TAB: u16 = b'\t' as u16;
 const QUOTE: u16 = b'"' as u16;
 const BACKSLASH: u16 = b'\\' as u16;
 const EQUALS: u16 = b'=' as u16;
@@ -148,7 +151,8 @@ mod tests {
     #[test]
     fn arguments_are_quoted_as_the_c_runtime_takes_them_apart() {
         assert_eq!(line(&["", "a b", r#"say "hi""#]), r#""C:\a b\c.exe" "" "a b" "say \"hi\"""#);
-        assert_eq!(line(&[r"C:\dir\", r#"\\"x"#, r"a\b"]), r#""C:\a b\c.exe" "C:\dir\\" "\\\\\"x" "a\b""#);
+        assert_eq!(line(&[r"C:\dir\", r"C:\a dir\", r#"\\"x"#]), r#""C:\a b\c.exe" C:\dir\ "C:\a dir\\" \\\\\"x"#);
+        assert_eq!(line(&["/c", "exit 7"]), r#""C:\a b\c.exe" /c "exit 7""#);
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Worker {
                 self.send(&[BYE]);
                 exit(0);
             }
+            "exit instead" => exit(6),
             "twice" => {
                 self.send(&reply(seq, 0, &[42]));
                 self.send(&reply(seq, 0, &[43]));

@@ -120,7 +120,11 @@ fn a_worker_that_ends_within_a_frame_has_ended(_: &Subject) {
 fn a_worker_that_ends_after_its_greeting_has_ended(_: &Subject) {
     let ended = |code| move |last: &StartError| matches!(last, StartError::Ended { exit, .. } if *exit == Exit::Code(code));
     comes_to_nothing("hello then exit", ended(5));
-    starts_nothing("ready then exit", ended(6), Exit::Code(6));
+    starts_nothing("exit instead", ended(6), Exit::Code(6));
+    // Elsewhere it is a matter of time whether a call was sent to it.
+    if kit::CLAIMS {
+        comes_to_nothing("ready then exit", ended(6));
+    }
 }
 
 fn a_worker_that_never_answers_is_given_up_at_the_start_deadline(_: &Subject) {
