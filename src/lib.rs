@@ -61,10 +61,20 @@ pub use pool_core::{codec, context, error, future, spawner, transport, worker};
 pub mod spawn {
     #[cfg(feature = "exec")]
     pub use pool_spawn_exec::Exec;
+    #[cfg(feature = "fork")]
+    pub use pool_spawn_fork::Fork;
+    #[cfg(feature = "forkserver")]
+    pub use pool_spawn_fork::ForkServer;
+    #[cfg(all(unix, feature = "fork"))]
+    pub use pool_spawn_fork::TooManyThreads;
+    #[cfg(any(feature = "fork", feature = "forkserver"))]
+    pub use pool_spawn_fork::after_fork;
 }
 
 /// Transports: how calls and results travel.
 pub mod carry {
+    #[cfg(feature = "ipc")]
+    pub use pool_transport_ipc::Ipc;
     #[cfg(feature = "pipe")]
     pub use pool_transport_pipe::Pipe;
 }
@@ -86,8 +96,23 @@ pub fn worker_main() -> WorkerMain {
         make: || Box::new(spawn::Exec::new()),
         entry: Some(Box::new(pool_spawn_exec::ExecEntry)),
     });
+    // By value they are there everywhere, and say that they cannot work; by name only where they can.
+    #[cfg(all(unix, feature = "forkserver"))]
+    let main = main.start_method(context::StartMethod {
+        name: "forkserver",
+        make: || Box::new(spawn::ForkServer::new()),
+        entry: Some(Box::new(pool_spawn_fork::ForkServerEntry)),
+    });
+    #[cfg(all(unix, feature = "fork"))]
+    let main = main.start_method(context::StartMethod {
+        name: "fork",
+        make: || Box::new(spawn::Fork::new()),
+        entry: None,
+    });
     #[cfg(feature = "pipe")]
     let main = main.transport(context::Way { name: "pipe", make: || Box::new(carry::Pipe::new()) });
+    #[cfg(feature = "ipc")]
+    let main = main.transport(context::Way { name: "ipc", make: || Box::new(carry::Ipc::new()) });
     main
 }
 
