@@ -15,11 +15,11 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pool_core::transport::{Closed, LinkEvents};
+use pool_os::parent_fds::ParentFd;
 
 use crate::frame::Malformed;
 use crate::inbox::Inbox;
@@ -39,7 +39,7 @@ pub(crate) struct Input {
 
 struct State {
     /// `None` after the end.
-    fd: Option<Arc<OwnedFd>>,
+    fd: Option<Arc<ParentFd>>,
     inbox: Inbox,
     /// Once the link is to end: how many of the bytes that had arrived by then are still to be read. A
     /// worker that never stops sending cannot hold up the end.
@@ -53,7 +53,7 @@ pub(crate) trait Outlook {
     /// Why the link is to end, if it is.
     fn ending(&self) -> Option<Closed>;
     /// The read side has ended: gives up both descriptors.
-    fn ended(&self, fd: &Arc<OwnedFd>);
+    fn ended(&self, fd: &Arc<ParentFd>);
 }
 
 /// How far a turn has got.
@@ -66,7 +66,7 @@ pub(crate) enum Progress {
 }
 
 impl Input {
-    pub(crate) fn new(fd: Arc<OwnedFd>, frame_max: usize) -> Self {
+    pub(crate) fn new(fd: Arc<ParentFd>, frame_max: usize) -> Self {
         let state = State { fd: Some(fd), inbox: Inbox::new(frame_max), left: None };
         Self { pending: AtomicUsize::new(0), hung_up: AtomicBool::new(false), state: Mutex::new(state) }
     }
@@ -148,7 +148,7 @@ struct Turn<'a, O> {
 
 impl<O: Outlook> Turn<'_, O> {
     /// Reads once and delivers all frames that are complete then.
-    fn read(&mut self, fd: &OwnedFd) -> Read {
+    fn read(&mut self, fd: &ParentFd) -> Read {
         let ending = self.outlook.ending();
         if ending.is_some() && self.state.left.is_none() {
             self.state.left = Some(rustix::io::ioctl_fionread(fd).unwrap_or(0) as usize);

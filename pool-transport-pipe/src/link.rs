@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
+use pool_os::parent_fds::ParentFd;
 use rustix::fs::OFlags;
 
 use crate::claims::{ParentClaims, REVOCABLE};
@@ -201,16 +202,16 @@ impl Outlook for Line {
         self.ending.get().cloned()
     }
 
-    fn ended(&self, fd: &Arc<OwnedFd>) {
+    fn ended(&self, fd: &Arc<ParentFd>) {
         self.has_ended.store(true, Ordering::SeqCst);
         self.reactor.forget_read(self.key, fd);
         self.output.shut(&self.reactor, self.key);
     }
 }
 
-/// Sets the descriptor to non-blocking.
-pub(crate) fn non_blocking(fd: OwnedFd) -> io::Result<Arc<OwnedFd>> {
+/// Sets the descriptor, which is the parent's alone, to non-blocking.
+pub(crate) fn non_blocking(fd: OwnedFd) -> io::Result<Arc<ParentFd>> {
     let flags = rustix::fs::fcntl_getfl(&fd)?;
     rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-    Ok(Arc::new(fd))
+    Ok(Arc::new(ParentFd::new(fd)))
 }

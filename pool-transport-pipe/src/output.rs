@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use pool_core::transport::Payload;
+use pool_os::parent_fds::ParentFd;
 
 use crate::link::Key;
 use crate::lock;
@@ -20,14 +20,14 @@ pub(crate) struct Output {
 struct State {
     queue: OutQueue,
     /// `None` once nothing can or may be written any more.
-    fd: Option<Arc<OwnedFd>>,
+    fd: Option<Arc<ParentFd>>,
     /// The pipe is full, and the reactor will call [`Output::writable`] when it no longer is. Until then
     /// there is no point in trying.
     waits: bool,
 }
 
 impl Output {
-    pub(crate) fn new(fd: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(fd: Arc<ParentFd>) -> Self {
         Self { state: Mutex::new(State { queue: OutQueue::default(), fd: Some(fd), waits: false }) }
     }
 

@@ -22,13 +22,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_core::transport::{Driven, Until};
+use pool_os::parent_fds::ParentFd;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec};
 use rustix::io::Errno;
@@ -46,8 +47,8 @@ pub(crate) struct Reactor {
 }
 
 struct Core {
-    epoll: OwnedFd,
-    bell: OwnedFd,
+    epoll: ParentFd,
+    bell: ParentFd,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
     next_key: AtomicU64,
     stop: AtomicBool,
@@ -69,8 +70,8 @@ impl Reactor {
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         let core = Arc::new(Core {
-            epoll,
-            bell,
+            epoll: ParentFd::new(epoll),
+            bell: ParentFd::new(bell),
             lines: Mutex::default(),
             next_key: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -91,7 +92,7 @@ impl Reactor {
     }
 
     /// From now on `line` hears when `fd` has something to read.
-    pub(crate) fn register(&self, line: &Arc<Line>, key: Key, fd: &Arc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn register(&self, line: &Arc<Line>, key: Key, fd: &Arc<ParentFd>) -> io::Result<()> {
         lock(&self.core.lines).insert(key.0, Arc::clone(line));
         let added = epoll::add(&self.core.epoll, fd, data(key, READ), EventFlags::IN | EventFlags::ET);
         added.inspect_err(|_| self.forget_line(key))?;
@@ -106,18 +107,18 @@ impl Reactor {
     }
 
     /// To be called before `fd` is closed: a copy of it that a forked child holds would keep it in the set.
-    pub(crate) fn forget_read(&self, _: Key, fd: &Arc<OwnedFd>) {
+    pub(crate) fn forget_read(&self, _: Key, fd: &Arc<ParentFd>) {
         // It can only fail if it is not in the set, which is what is wanted.
         let _ = epoll::delete(&self.core.epoll, fd);
     }
 
     /// Like [`forget_read`](Self::forget_read), for a descriptor that may never have been in the set.
-    pub(crate) fn forget_write(&self, _: Key, fd: &Arc<OwnedFd>) {
+    pub(crate) fn forget_write(&self, _: Key, fd: &Arc<ParentFd>) {
         let _ = epoll::delete(&self.core.epoll, fd);
     }
 
     /// Tells the line of `key` once when `fd` has room.
-    pub(crate) fn want_write(&self, key: Key, fd: &Arc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn want_write(&self, key: Key, fd: &Arc<ParentFd>) -> io::Result<()> {
         let (set, flags) = (&self.core.epoll, EventFlags::OUT | EventFlags::ONESHOT);
         match epoll::modify(set, fd, data(key, WRITE), flags) {
             Err(Errno::NOENT) => Ok(epoll::add(set, fd, data(key, WRITE), flags)?),

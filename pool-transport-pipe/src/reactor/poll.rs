@@ -10,12 +10,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use pool_core::transport::{Driven, Until};
+use pool_os::parent_fds::ParentFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -32,7 +32,7 @@ pub(crate) struct Reactor {
 }
 
 struct Core {
-    bell: Arc<OwnedFd>,
+    bell: Arc<ParentFd>,
     lines: Mutex<HashMap<u64, Entry>>,
     next_key: AtomicU64,
     stop: AtomicBool,
@@ -40,9 +40,9 @@ struct Core {
 
 struct Entry {
     line: Arc<Line>,
-    read: Option<Arc<OwnedFd>>,
+    read: Option<Arc<ParentFd>>,
     /// Set while the link waits for room.
-    write: Option<Arc<OwnedFd>>,
+    write: Option<Arc<ParentFd>>,
 }
 
 impl Reactor {
@@ -61,7 +61,7 @@ impl Reactor {
     }
 
     /// From now on `line` hears when `fd` has something to read.
-    pub(crate) fn register(&self, line: &Arc<Line>, key: Key, fd: &Arc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn register(&self, line: &Arc<Line>, key: Key, fd: &Arc<ParentFd>) -> io::Result<()> {
         let entry = Entry { line: Arc::clone(line), read: Some(Arc::clone(fd)), write: None };
         lock(&self.core.lines).insert(key.0, entry);
         self.core.ring();
@@ -76,16 +76,16 @@ impl Reactor {
         self.core.ring();
     }
 
-    pub(crate) fn forget_read(&self, key: Key, _: &Arc<OwnedFd>) {
+    pub(crate) fn forget_read(&self, key: Key, _: &Arc<ParentFd>) {
         self.change(key, |entry| entry.read = None);
     }
 
-    pub(crate) fn forget_write(&self, key: Key, _: &Arc<OwnedFd>) {
+    pub(crate) fn forget_write(&self, key: Key, _: &Arc<ParentFd>) {
         self.change(key, |entry| entry.write = None);
     }
 
     /// Tells the line of `key` once when `fd` has room.
-    pub(crate) fn want_write(&self, key: Key, fd: &Arc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn want_write(&self, key: Key, fd: &Arc<ParentFd>) -> io::Result<()> {
         self.change(key, |entry| entry.write = Some(Arc::clone(fd)));
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Drop for Reactor {
 
 impl Core {
     /// The own thread.
-    fn run(&self, listen: &OwnedFd) {
+    fn run(&self, listen: &ParentFd) {
         let mut waits = Vec::new();
         // Links that had more than a turn's worth. This thread has their reading roles.
         let mut unfinished = VecDeque::new();
@@ -137,7 +137,7 @@ impl Core {
     /// Lists what is to be waited for.
     fn collect(&self, waits: &mut Vec<Wait>) {
         for (&key, entry) in &*lock(&self.lines) {
-            let mut add = |fd: &Option<Arc<OwnedFd>>, side| {
+            let mut add = |fd: &Option<Arc<ParentFd>>, side| {
                 if let Some(fd) = fd {
                     waits.push(Wait { key, line: Arc::clone(&entry.line), fd: Arc::clone(fd), side });
                 }
@@ -163,7 +163,7 @@ impl fmt::Debug for Core {
 struct Wait {
     key: u64,
     line: Arc<Line>,
-    fd: Arc<OwnedFd>,
+    fd: Arc<ParentFd>,
     side: Side,
 }
 
@@ -188,7 +188,7 @@ impl Wait {
 }
 
 /// Waits, or only looks, and returns which of `waits` are ready, and how.
-fn wait(listen: &OwnedFd, waits: &[Wait], may_sleep: bool) -> Vec<(usize, PollFlags)> {
+fn wait(listen: &ParentFd, waits: &[Wait], may_sleep: bool) -> Vec<(usize, PollFlags)> {
     let mut fds = vec![PollFd::new(listen, PollFlags::IN)];
     fds.extend(waits.iter().map(|wait| {
         let flags = if wait.side == Side::Read { PollFlags::IN } else { PollFlags::OUT };
@@ -208,7 +208,7 @@ fn wait(listen: &OwnedFd, waits: &[Wait], may_sleep: bool) -> Vec<(usize, PollFl
 }
 
 /// Takes the rings out of the bell's pipe.
-fn silence(listen: &OwnedFd) {
+fn silence(listen: &ParentFd) {
     let mut rings = [0; 256];
     while matches!(rustix::io::read(listen, &mut rings), Ok(len) if len == rings.len()) {}
 }
