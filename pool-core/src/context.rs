@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use crate::function::Tasks;
 use crate::spawner::{Entry, SpawnError, Spawner};
 use crate::transport::Transport;
 
@@ -35,6 +36,8 @@ pub struct Way {
 pub(crate) struct Registry {
     pub(crate) start_methods: Vec<StartMethod>,
     pub(crate) ways: Vec<Way>,
+    /// For workers of start methods whose workers begin elsewhere than in `main`, too.
+    pub(crate) tasks: Tasks,
 }
 
 static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -42,6 +45,11 @@ static REGISTRY: OnceLock<Registry> = OnceLock::new();
 /// Makes the names known; the first call in a process stands.
 pub(crate) fn register(registry: Registry) -> &'static Registry {
     REGISTRY.get_or_init(|| registry)
+}
+
+/// What is known, if anything is.
+pub(crate) fn registered() -> Option<&'static Registry> {
+    REGISTRY.get()
 }
 
 /// The start methods there are, with CPython's names for them, and the features that bring them.

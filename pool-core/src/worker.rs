@@ -46,7 +46,6 @@ pub fn init_called() -> bool {
 #[must_use = "an entry does nothing until `run`"]
 pub struct WorkerMain {
     registry: Registry,
-    tasks: Tasks,
 }
 
 impl WorkerMain {
@@ -74,7 +73,7 @@ impl WorkerMain {
         A: DeserializeOwned,
         R: Serialize,
     {
-        self.tasks.insert(name, f);
+        self.registry.tasks.insert(name, f);
         self
     }
 
@@ -83,10 +82,11 @@ impl WorkerMain {
     /// What stands before this call in `main` runs in each worker too.
     pub fn run(self) {
         INIT_CALLED.store(true, Ordering::Release);
-        let Self { registry, tasks } = self;
+        let registry = context::register(self.registry);
+        // All are asked: some take it as a sign that this program could become one of their workers.
         let entries = registry.start_methods.iter().filter_map(|method| method.entry.as_ref());
-        let arrival = entries.filter(|entry| entry.is_worker()).map(|entry| entry.arrive()).next();
-        let registry = context::register(registry);
+        let asked: Vec<_> = entries.filter(|entry| entry.is_worker()).collect();
+        let arrival = asked.first().map(|entry| entry.arrive());
         match arrival {
             None | Some(Arrival::NotAWorker) => {}
             Some(Arrival::Unusable(why)) => {
@@ -94,7 +94,7 @@ impl WorkerMain {
                 std::process::exit(1);
             }
             Some(Arrival::Worker { ticket, last_words }) => {
-                let code = finish(connector(registry, &ticket.transport), &tasks, ticket, last_words);
+                let code = finish(connector(registry, &ticket.transport), &registry.tasks, ticket, last_words);
                 std::process::exit(code);
             }
         }
@@ -113,9 +113,11 @@ impl WorkerEntry {
     }
 
     /// Runs a worker to its end in this process, and returns its exit code. Nothing of the parent's pools may
-    /// be used before or after.
+    /// be used before or after. The worker knows the named tasks that the program's entry has made known.
     pub fn run(self, ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> i32 {
-        finish(Ok(self.0), &Tasks::default(), ticket, last_words)
+        let none = Tasks::default();
+        let tasks = context::registered().map_or(&none, |registry| &registry.tasks);
+        finish(Ok(self.0), tasks, ticket, last_words)
     }
 }
 
