@@ -85,6 +85,12 @@ impl Machine {
         let queued: usize = self.workers.iter().map(Worker::beyond_reach).sum();
         assert!(queued <= self.config.call_queue_bound, "invariant: the call queue's bound holds");
         let first = usize::from(worker.sent.is_empty());
+        // Sent ahead it would wait for the call before it, however long that takes, though a worker that is
+        // starting, or could be started, has nothing else to do.
+        let coming = self.count(State::Starting) + self.config.max_workers.saturating_sub(self.workers());
+        if self.items.pending().saturating_sub(first) <= coming {
+            return own.min(first);
+        }
         // Beside its first, one call more at each busy worker is all that helps.
         let ahead = (2 - worker.sent.len().min(2)).saturating_sub(first);
         own.min(first + ahead.min(self.config.call_queue_bound - queued))

@@ -99,6 +99,18 @@ fn an_idle_worker_is_used_again_instead_of_starting_another() {
 }
 
 #[test]
+fn beyond_reach_no_call_is_tied_to_a_busy_worker_while_another_could_be_started() {
+    let mut pool = Script::new(config(2));
+    pool.submit();
+    pool.feed(Input::WorkerReady(w(0), None));
+    pool.finish(w(0), Seq(0));
+    pool.submit();
+    assert_eq!(pool.submit(), [Output::Spawn(w(1))], "the call waits for it");
+    assert_eq!(pool.feed(Input::WorkerReady(w(1), None)), [Output::Send(w(1), Seq(0), pool.calls[2])]);
+    assert!(matches!(pool.submit()[..], [Output::Send(..)]), "there will be no third: one is sent ahead");
+}
+
+#[test]
 fn a_dead_worker_costs_the_call_it_had_started_and_the_others_go_elsewhere() {
     let mut pool = Script::live(config(1), Some(8));
     pool.submit();
