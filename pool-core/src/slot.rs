@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
@@ -366,6 +367,8 @@ impl LinkEvents for Sink {
             }
             Closed::Io(what) => {
                 let _ = slot.fault.set(format!("its link failed: {what}"));
+                // That the worker ended is what came of it.
+                slot.fail(StartError::Link(Arc::new(io::Error::other(what))));
             }
         }
         pool.tell(Input::LinkClosed(slot.id));
