@@ -3,6 +3,7 @@
 //! One thread for each server listens on the control socket. Whoever wants a worker waits for the answer on a
 //! socket of his own.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -126,11 +127,30 @@ impl Server {
     }
 
     /// Lets it end as soon as its workers have. It is not asked for any afterwards.
+    ///
+    /// If it has no workers any more, this waits for its end: whoever shuts a pool down and waits has no child of
+    /// ours left.
     pub(crate) fn finish(&self) {
-        if self.is_ours() {
-            // If it is gone, that is what was wanted.
-            let _ = self.send(Request::Finish, &[]);
+        if !self.is_ours() {
+            return;
         }
+        // If it is gone, that is what was wanted.
+        let _ = self.send(Request::Finish, &[]);
+        // An exit callback may be what drops the last that holds us.
+        if IS_LISTENER.get() || !self.lock().workers.is_empty() {
+            return;
+        }
+        if !self.has_ended_within(PATIENCE) {
+            // Somebody has stopped it.
+            (self.kill)();
+            self.has_ended_within(PATIENCE);
+        }
+    }
+
+    fn has_ended_within(&self, limit: Duration) -> bool {
+        let lives = |state: &mut State| state.died.is_none();
+        let waited = self.has_died.wait_timeout_while(self.lock(), limit, lives);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Has it fork a worker.
@@ -192,10 +212,8 @@ impl Server {
 
     /// The error for a server that is gone; waits until it is known why, which is soon.
     fn death(&self) -> SpawnError {
-        let is_unknown = |state: &mut State| state.died.is_none();
-        let waited = self.has_died.wait_timeout_while(self.lock(), PATIENCE, is_unknown);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        other(io::Error::other(state.died.clone().unwrap_or_else(|| self.epitaph())))
+        self.has_ended_within(PATIENCE);
+        other(io::Error::other(self.lock().died.clone().unwrap_or_else(|| self.epitaph())))
     }
 
     /// What is said of a server that is gone.
@@ -238,6 +256,7 @@ impl Server {
 
     /// The thread.
     fn listen(&self, bury: &Mutex<Option<Bury>>) {
+        IS_LISTENER.set(true);
         let mut report = [0; Report::LEN];
         while protocol::receive(&self.control, &mut report, &mut Vec::new()).is_ok() {
             self.ended(Report::decode(&report));
@@ -285,6 +304,11 @@ impl Server {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+thread_local! {
+    /// Whether this thread listens to a server, and so must not wait for news of it.
+    static IS_LISTENER: Cell<bool> = const { Cell::new(false) };
 }
 
 pub(crate) type Bury = Box<dyn FnOnce(&dyn Fn()) -> Option<String> + Send>;
