@@ -6,6 +6,7 @@
 //!
 //! - *round trip*: one caller submits a call, waits for its result, and submits the next; µs per call.
 //! - *calls/s*: all calls are submitted, then all results are asked for.
+//! - *workers up*: see `starts`.
 //!
 //! What is missing on a machine (a `python3`, say) is left out of the table, with the reason.
 
@@ -13,6 +14,10 @@ mod cpython;
 mod ours;
 #[cfg(unix)]
 mod spawned;
+#[cfg(target_os = "linux")]
+mod starts;
+#[cfg(target_os = "linux")]
+mod sys;
 
 use std::process::ExitCode;
 
@@ -35,7 +40,12 @@ fn main() -> ExitCode {
     #[cfg(unix)]
     procspawn::init();
 
-    let rounds = match rounds(std::env::args().skip(1).collect()) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    #[cfg(target_os = "linux")]
+    if let Some(done) = starts::main(&args) {
+        return finish(done);
+    }
+    let rounds = match rounds(args) {
         Ok(rounds) => rounds,
         Err(why) => {
             eprintln!("pool-bench: {why}\nusage: pool-bench [--rounds N]");
@@ -61,7 +71,24 @@ fn main() -> ExitCode {
         }
     }
     print_table(&subjects, &figures);
-    ExitCode::SUCCESS
+    #[cfg(target_os = "linux")]
+    return finish(starts::print_table(rounds));
+    #[cfg(not(target_os = "linux"))]
+    {
+        println!("\nstarts are measured on Linux only");
+        ExitCode::SUCCESS
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn finish(done: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("pool-bench: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn rounds(args: Vec<String>) -> Result<usize, String> {

@@ -18,7 +18,7 @@
 //! - It cuts long messages up and opens a socket pair for each: frames are cut here, below that size.
 //! - A failed serialisation leaks what was in it, and makes it panic later: only bytes that are encoded already
 //!   go through it, and one greeting that cannot fail.
-//! - `accept` has no time-out: [`Link::close`](pool_core::transport::Link::close) connects itself.
+//! - `accept` has no time-out: [`Link::close`] connects itself.
 //! - On Windows it keeps a copy of each handle it receives, so a dropped sender may not be noticed, and each link
 //!   leaks two handles: the end is a message.
 //! - `IpcReceiverSet` takes out everything there is before it returns: the credit bounds it.
