@@ -44,6 +44,16 @@ pub enum BuildError {
     /// A size that must be at least 1 is 0.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// An environment variable that the pool looks at does not say what it should.
+    #[error("the environment variable {name} is `{value}`: it must be {expected}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What it is set to.
+        value: String,
+        /// What it may be set to.
+        expected: &'static str,
+    },
     /// A name that is not that of a context.
     #[error(transparent)]
     Context(#[from] crate::context::ContextError),

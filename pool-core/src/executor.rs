@@ -1,5 +1,6 @@
 //! The executor and its builder: CPython's `ProcessPoolExecutor`.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,9 +60,16 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The most workers at a time. They are started as calls come for them. Default: as many as this
-    /// process may use at once ([`std::thread::available_parallelism`], which on Linux honours affinity and
-    /// cgroup quota).
+    /// The most workers at a time. They are started as calls come for them.
+    ///
+    /// Default: what the environment variable `PROCESS_POOL_WORKERS` says ([`BuildError::Variable`] if that is not
+    /// a number from 1 on), else as many as this process may use at once
+    /// ([`std::thread::available_parallelism`], which on Linux honours affinity and cgroup quota). The variable
+    /// is not looked at where this method was called.
+    ///
+    /// It may be more than the system has descriptors or processes for: the pool goes on with the workers it
+    /// has, and from time to time tries to start another one. If there is none at all until the
+    /// [start deadline](Self::start_deadline), it is broken, and says what ran out.
     pub fn max_workers(self, max_workers: usize) -> Self {
         Self { max_workers: Some(max_workers), ..self }
     }
@@ -128,10 +136,10 @@ impl Builder {
     /// Builds the pool. No worker is started before the first call.
     ///
     /// # Errors
-    /// If a size is zero, a name unknown, `init()` was not called, or it is plain already that no worker
-    /// could start. Nothing was started then.
+    /// If a size is zero, `PROCESS_POOL_WORKERS` or a name makes no sense, `init()` was not called, or it is plain
+    /// already that no worker could start. Nothing was started then.
     pub fn build(self) -> Result<Executor, BuildError> {
-        let max_workers = self.max_workers.unwrap_or_else(default_workers);
+        let max_workers = self.max_workers.map_or_else(default_workers, Ok)?;
         let bound = self.call_queue_bound.unwrap_or(max_workers.saturating_add(EXTRA_QUEUED_CALLS));
         let sizes = [
             ("max_workers", max_workers),
@@ -200,8 +208,25 @@ impl From<ContextError> for ResolveError {
     }
 }
 
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+/// Says how many workers a pool has whose builder does not.
+const WORKERS_VARIABLE: &str = "PROCESS_POOL_WORKERS";
+
+fn default_workers() -> Result<usize, BuildError> {
+    match std::env::var_os(WORKERS_VARIABLE) {
+        Some(text) => workers_from(text),
+        None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+    }
+}
+
+fn workers_from(text: OsString) -> Result<usize, BuildError> {
+    match text.to_str().and_then(|text| text.trim().parse().ok()) {
+        Some(workers @ 1..) => Ok(workers),
+        _ => Err(BuildError::Variable {
+            name: WORKERS_VARIABLE,
+            value: text.to_string_lossy().into_owned(),
+            expected: "a number from 1 on",
+        }),
+    }
 }
 
 /// How to shut a pool down. The default: finish everything that was submitted, and wait for it.

@@ -66,6 +66,10 @@ fn main() {
             init();
             works();
         }
+        "sizes" => {
+            init();
+            sizes();
+        }
         "thread" => {
             std::thread::spawn(init).join().expect("it returns in the parent");
             works();
@@ -98,6 +102,16 @@ fn works() {
     let pool = Executor::new().expect("a pool");
     assert_eq!(pool.submit(|n: u32| n + 1, 41).expect("taken").result().expect("a result"), 42);
     println!("works");
+}
+
+/// How many workers a pool gets unasked, and when asked for seven.
+fn sizes() {
+    match Executor::new() {
+        Ok(pool) => println!("default: {}", pool.max_workers()),
+        Err(error @ BuildError::Variable { name: "PROCESS_POOL_WORKERS", .. }) => println!("refused: {error}"),
+        Err(error) => panic!("{error:?}"),
+    }
+    println!("asked for: {}", Executor::builder().max_workers(7).build().expect("a pool").max_workers());
 }
 
 /// Two calls, and what they and the pool say in the end.

@@ -16,6 +16,8 @@ mod programs;
 #[cfg(target_os = "linux")]
 mod shortage;
 #[cfg(target_os = "linux")]
+mod sizes;
+#[cfg(target_os = "linux")]
 mod tasks;
 
 /// In a worker's environment: the port of a gate where it waits before it becomes one.
@@ -30,6 +32,6 @@ fn main() {
     #[cfg(unix)]
     let everywhere = [everywhere.as_slice(), programs::CASES].concat();
     #[cfg(target_os = "linux")]
-    let everywhere = [everywhere.as_slice(), shortage::CASES, tasks::CASES].concat();
+    let everywhere = [everywhere.as_slice(), shortage::CASES, sizes::CASES, tasks::CASES].concat();
     xtests::runner::main(&everywhere);
 }

@@ -25,6 +25,8 @@ pub(crate) const CASES: &[Case] = cases![
     descriptors_that_run_out_while_a_worker_starts_do_no_harm,
     wherever_processes_run_out_the_error_says_so,
     with_processes_for_one_worker_there_is_one_and_later_more,
+    sixty_four_workers_under_forty_descriptors_are_fewer_workers,
+    sixty_four_workers_under_a_few_processes_are_fewer_workers,
 ];
 
 /// Lowers a limit of this process, until dropped.
@@ -259,4 +261,45 @@ fn with_processes_for_one_worker_there_is_one_and_later_more(subject: &Subject) 
     drop((second, more));
     gate.arrivals(3).into_iter().for_each(xtests::gate::Visitor::pass);
     calls.iter().for_each(|call| settled(call).expect("a result"));
+}
+
+/// Many more workers asked for than there can be: every call has its result, from fewer workers.
+fn fewer_do(subject: &Subject, resource: Resource, limit: u64) {
+    let lowered = Lowered::to(resource, limit);
+    let start = Instant::now();
+    let pool = subject.pool(64);
+    let calls: Vec<_> = (0..256_u32).map(|n| pool.submit(own_pid_after_some_work, n).expect("taken")).collect();
+    let mut pids = Vec::new();
+    for (n, call) in (0..).zip(&calls) {
+        let (echo, pid) = settled(call).unwrap_or_else(|error| panic!("call {n}: {error}"));
+        assert_eq!(echo, n);
+        pids.push(pid);
+    }
+    assert!(pool.broken().is_none(), "{:?}", pool.broken());
+    assert_eq!(pool.max_workers(), 64, "what was asked for is not changed");
+    drop(pool);
+    drop(lowered);
+    assert!(start.elapsed() < PROMPTLY, "{:?}", start.elapsed());
+    pids.sort_unstable();
+    pids.dedup();
+    println!("{} workers", pids.len());
+    assert!((1..64).contains(&pids.len()), "{} workers", pids.len());
+}
+
+/// Long enough for more workers to be wanted.
+fn own_pid_after_some_work(n: u32) -> (u32, u32) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2) {
+        std::hint::spin_loop();
+    }
+    (n, std::process::id())
+}
+
+fn sixty_four_workers_under_forty_descriptors_are_fewer_workers(subject: &Subject) {
+    fewer_do(subject, Resource::Nofile, 40);
+}
+
+fn sixty_four_workers_under_a_few_processes_are_fewer_workers(subject: &Subject) {
+    become_nobody();
+    fewer_do(subject, Resource::Nproc, threads() + 20);
 }
