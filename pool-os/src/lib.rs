@@ -21,10 +21,14 @@
 //! turn inherits its standard streams and nothing else: no socket that its program has accepted. The start does not copy the parent: there is no `pre_exec`, so
 //! `std` keeps to `posix_spawn`, which takes as long in a parent of 8 GiB as in one of 8 MiB.
 //!
+//! A process that somebody else has started can have a parcel too, over a connection that it has made
+//! ([`admit`], [`arrive_as_guest`]); from there on it is like a child, but for its exit status.
+//!
 //! This crate knows nothing of pools, links or tickets. It is a private part of process-pool; the start
-//! methods are its users. Read on in `parcel` (what travels), `launch` (the parent's half) and the folder of
+//! methods are its users. Read on in `parcel` (what travels), `launch` and `guest` (the parent's half) and the folder of
 //! your system.
 
+mod guest;
 mod launch;
 mod parcel;
 mod program;
@@ -44,6 +48,6 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
-pub use platform::{Child, LastWords, arrive, is_ours};
+pub use platform::{Child, Guest, LastWords, Peer, admit, arrive, arrive_as_guest, forget_variable, is_ours};
 #[cfg(unix)]
 pub use platform::{Lifeline, arrive_alone, arrive_over, pack, parent_fds};

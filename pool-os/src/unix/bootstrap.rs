@@ -103,7 +103,7 @@ pub fn arrive_over(socket: OwnedFd) -> Arrival {
     arrive()
 }
 
-fn arrive_with(hold: impl FnOnce(Arc<OwnedFd>) -> io::Result<()>) -> Arrival {
+pub(super) fn arrive_with(hold: impl FnOnce(Arc<OwnedFd>) -> io::Result<()>) -> Arrival {
     if !is_ours() {
         return Arrival::NotOurs;
     }
@@ -171,7 +171,7 @@ fn fill(socket: BorrowedFd<'_>, buffer: &mut [u8], handles: &mut Vec<OwnedFd>) -
 
 /// Sees to it that a descriptor is not inherited, and is not taken for a standard stream: in a process that
 /// was started with one of those closed, and before `std` has repaired that, its number is the next free one.
-fn tidy(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn tidy(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() < FIRST_FREE {
         return Ok(fcntl_dupfd_cloexec(&fd, FIRST_FREE)?);
     }
@@ -196,9 +196,9 @@ const BUFFER: usize = 256 * 1024;
 /// Ask for an error, not for a signal, if the other end is gone; and never wait. Apple's systems have no such
 /// flag: there `std` has set the like on the socket.
 #[cfg(not(target_vendor = "apple"))]
-const QUIETLY: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+pub(super) const QUIETLY: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 #[cfg(target_vendor = "apple")]
-const QUIETLY: SendFlags = SendFlags::DONTWAIT;
+pub(super) const QUIETLY: SendFlags = SendFlags::DONTWAIT;
 
 /// Do not wait, and where that exists let no received descriptor be inherited from the very start.
 #[cfg(not(target_vendor = "apple"))]

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -29,8 +29,16 @@ impl Lifeline {
         Self { _registered: parent_fds::register(socket.as_fd()), socket }
     }
 
-    /// What the worker, which has ended, left as last words.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// What the worker, which has ended, left as last words. Nothing is kept for it any more.
     pub fn last_words(self) -> Option<String> {
+        self.read_last_words()
+    }
+
+    pub(super) fn read_last_words(&self) -> Option<String> {
         let mut bytes = Vec::new();
         // The socket does not block, so this ends with what is there, even if something that the worker has
         // left behind still holds its end.
@@ -69,6 +77,11 @@ impl Lifeline {
 pub(super) fn hold(socket: Arc<OwnedFd>) -> io::Result<()> {
     // A parent that died before this line sends no signal, but leaves end of file for the thread below.
     tie();
+    hold_from_afar(socket)
+}
+
+/// The part of it that holds for any process, whoever started it. A stopped process notices when it goes on.
+pub(super) fn hold_from_afar(socket: Arc<OwnedFd>) -> io::Result<()> {
     thread::Builder::new().name("pool-lifeline".to_owned()).stack_size(STACK).spawn(move || watch(&socket))?;
     Ok(())
 }

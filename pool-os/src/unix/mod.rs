@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod child;
+mod guest;
 mod lifeline;
 pub mod parent_fds;
 #[cfg(target_os = "linux")]
@@ -11,5 +12,7 @@ mod sys;
 pub use bootstrap::{arrive, arrive_alone, arrive_over, is_ours, pack};
 pub use child::Child;
 pub(crate) use child::launch;
+pub use guest::{Guest, Peer, admit, arrive_as_guest};
 pub use lifeline::{LastWords, Lifeline};
+pub use sys::forget_variable;
 pub(crate) use sys::is_elevated;

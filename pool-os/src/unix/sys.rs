@@ -1,5 +1,5 @@
 //! The calls that have no safe wrapper: which signals the calling thread takes, whether the kernel calls this
-//! process privileged, and what stands behind a descriptor's number.
+//! process privileged, what stands behind a descriptor's number, and the environment.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -41,6 +41,19 @@ pub(super) fn replace(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Takes a variable out of this process's environment, so that no process further down inherits it; but leaves it
+/// where this process may have threads, which may be reading it.
+pub fn forget_variable(name: &str) {
+    #[cfg(target_os = "linux")]
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1) {
+        // SAFETY: nobody else reads the environment, for this is the only thread, as was just counted; and what is
+        // no thread yet must be started by this one.
+        unsafe { std::env::remove_var(name) };
+    }
+    // Elsewhere nobody tells how many threads there are.
+    let _ = name;
 }
 
 /// Whether this process has rights that its starter may not have.

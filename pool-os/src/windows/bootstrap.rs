@@ -31,7 +31,7 @@ pub(super) fn open() -> io::Result<(OwnedHandle, File)> {
 /// there for whoever still reads it.
 pub(super) fn hand_over(
     child: BorrowedHandle<'_>,
-    mut pipe: File,
+    mut pipe: impl Write,
     parcel: &Parcel,
     words: &OwnedHandle,
 ) -> io::Result<()> {
@@ -67,12 +67,17 @@ pub fn arrive() -> Arrival {
         Ok(pipe) => pipe,
         Err(error) => return Arrival::Unusable(format!("cannot set up standard input: {error}")),
     };
-    let (start, parent, last_words) = match receive_start(&pipe) {
+    arrive_from(&pipe)
+}
+
+/// Receives what the parent sent over `pipe`, and sets up the lifeline.
+pub(super) fn arrive_from(mut pipe: impl Read) -> Arrival {
+    let (start, parent, last_words) = match receive_start(&mut pipe) {
         Ok(start) => start,
         // Without this there is no way to answer.
         Err(error) => return Arrival::Unusable(cut_short(error)),
     };
-    let outcome = receive_parcel(&pipe, &start).and_then(|parcel| match lifeline::hold(parent) {
+    let outcome = receive_parcel(&mut pipe, &start).and_then(|parcel| match lifeline::hold(parent) {
         Ok(()) => Ok(parcel),
         Err(error) => Err(format!("cannot start the lifeline's thread: {error}")),
     });
@@ -87,14 +92,14 @@ pub fn arrive() -> Arrival {
 
 type Start = [u8; Header::LEN];
 
-fn receive_start(mut pipe: &File) -> io::Result<(Start, OwnedHandle, LastWords)> {
+fn receive_start(pipe: &mut impl Read) -> io::Result<(Start, OwnedHandle, LastWords)> {
     let mut start = [0; Header::LEN];
     pipe.read_exact(&mut start)?;
     let [parent, words] = [receive_handle(pipe)?, receive_handle(pipe)?];
     Ok((start, parent, LastWords::new(words)))
 }
 
-fn receive_parcel(mut pipe: &File, start: &Start) -> Result<Parcel, String> {
+fn receive_parcel(pipe: &mut impl Read, start: &Start) -> Result<Parcel, String> {
     let header = Header::decode(start)?;
     let handles =
         (0..header.handles).map(|_| receive_handle(pipe)).collect::<io::Result<_>>().map_err(cut_short)?;
@@ -103,7 +108,7 @@ fn receive_parcel(mut pipe: &File, start: &Start) -> Result<Parcel, String> {
     Ok(Parcel { bytes, handles })
 }
 
-fn receive_handle(mut pipe: &File) -> io::Result<OwnedHandle> {
+fn receive_handle(pipe: &mut impl Read) -> io::Result<OwnedHandle> {
     let mut number = [0; 8];
     pipe.read_exact(&mut number)?;
     Ok(sys::adopt(u64::from_le_bytes(number)))
@@ -119,9 +124,14 @@ fn settle(input: BorrowedHandle<'static>) -> io::Result<File> {
     // process may have it as its standard input, and finds the end there; but nobody must inherit it.
     let pipe = input.try_clone_to_owned()?;
     sys::disinherit(input)?;
-    let null = OpenOptions::new().read(true).open("NUL")?;
-    sys::set_standard_input(null.into())?;
+    empty_input()?;
     Ok(File::from(pipe))
+}
+
+/// Leaves an empty standard input.
+pub(super) fn empty_input() -> io::Result<()> {
+    let null = OpenOptions::new().read(true).open("NUL")?;
+    sys::set_standard_input(null.into())
 }
 
 /// Room for the largest message, so that writing it never waits.

@@ -90,16 +90,19 @@ impl Running {
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> Ended {
         let status = self.process.wait();
-        // Takes what is there, and does not wait for the end of the pipe.
-        let waiting = sys::peek(self.words.as_handle(), &mut []).unwrap_or(0);
-        let mut bytes = vec![0; waiting.min(LAST_WORDS_MAX)];
-        let last_words = self.words.read_exact(&mut bytes).ok().and_then(|()| words(&bytes));
-        Ended { status, last_words }
+        Ended { status, last_words: last_words(&mut self.words) }
     }
 }
 
+/// Takes what is there, and does not wait for the end of the pipe.
+pub(super) fn last_words(pipe: &mut File) -> Option<String> {
+    let waiting = sys::peek(pipe.as_handle(), &mut []).unwrap_or(0);
+    let mut bytes = vec![0; waiting.min(LAST_WORDS_MAX)];
+    pipe.read_exact(&mut bytes).ok().and_then(|()| words(&bytes))
+}
+
 /// More than last words ever take.
-const WORDS_BUFFER: u32 = 2 * LAST_WORDS_MAX as u32;
+pub(super) const WORDS_BUFFER: u32 = 2 * LAST_WORDS_MAX as u32;
 
 /// How long a process may take from when it cannot be reached any more until it has ended.
-const ENDING: Duration = Duration::from_secs(1);
+pub(super) const ENDING: Duration = Duration::from_secs(1);

@@ -23,9 +23,10 @@ use windows_sys::Win32::System::JobObjects::{
 use windows_sys::Win32::System::Pipes::{CreatePipe, PeekNamedPipe};
 use windows_sys::Win32::System::Threading::{
     CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT,
-    GetCurrentProcess, GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList,
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_INFORMATION, PROCESS_SYNCHRONIZE, STARTF_USESTDHANDLES,
-    STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute, WaitForSingleObject,
+    GetCurrentProcess, GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList, OpenProcess,
+    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_DUP_HANDLE, PROCESS_INFORMATION, PROCESS_SYNCHRONIZE,
+    PROCESS_TERMINATE, STARTF_USESTDHANDLES, STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute,
+    WaitForSingleObject,
 };
 
 /// A pipe that takes `size` bytes before a writer waits: the end to read from, the end to write to. Neither
@@ -270,6 +271,20 @@ pub(super) fn wait(process: BorrowedHandle<'_>, limit: Option<Duration>) -> bool
 pub(super) fn terminate(process: BorrowedHandle<'_>) -> io::Result<()> {
     // SAFETY: the handle is open.
     check(unsafe { TerminateProcess(process.as_raw_handle(), KILLED) })
+}
+
+/// Opens a process to wait for it, to end it and to put handles into it.
+pub(super) fn open_process(pid: u32) -> io::Result<OwnedHandle> {
+    let access = PROCESS_SYNCHRONIZE | PROCESS_TERMINATE | PROCESS_DUP_HANDLE;
+    // SAFETY: the call takes any number; the handle is not to be inherited.
+    let process = unsafe { OpenProcess(access, 0, pid) };
+    if process.is_null() { Err(io::Error::last_os_error()) } else { Ok(own(process)) }
+}
+
+/// Takes a variable out of this process's environment.
+pub(super) fn remove_variable(name: &str) {
+    // SAFETY: on Windows this is sound at any time, says its documentation: the system guards the environment.
+    unsafe { std::env::remove_var(name) };
 }
 
 /// Ends this process at once.
