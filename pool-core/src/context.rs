@@ -35,6 +35,8 @@ pub struct Way {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) start_methods: Vec<StartMethod>,
+    /// Those of start methods that have no name.
+    pub(crate) entries: Vec<Box<dyn Entry>>,
     pub(crate) ways: Vec<Way>,
     /// For workers of start methods whose workers begin elsewhere than in `main`, too.
     pub(crate) tasks: Tasks,

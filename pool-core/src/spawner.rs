@@ -70,6 +70,9 @@ pub enum SpawnError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// Workers of this start method come by themselves, and none is there. One may come later.
+    #[error("no worker has come to join the pool")]
+    Vacant,
     /// This program has not called `init()`, so a child could not become a worker.
     #[error(
         "this program has not called `process_pool::init()`: call it first in `main`, before the pool is \
@@ -108,7 +111,7 @@ impl SpawnError {
 
     /// Whether the same attempt may succeed a little later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Resources { .. })
+        matches!(self, Self::Resources { .. } | Self::Vacant)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
 use crate::function::{Invocation, Native, Ran, Tasks};
-use crate::spawner::Arrival;
+use crate::spawner::{Arrival, Entry};
 use crate::transport::{Channel, Connector, Ticket, Transport};
 use crate::wire::{
     self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Welcome, WireFunction,
@@ -60,6 +60,12 @@ impl WorkerMain {
         self
     }
 
+    /// Adds the worker's side of a start method that is not known by name, since each value of it is another one.
+    pub fn entry(mut self, entry: Box<dyn Entry>) -> Self {
+        self.registry.entries.push(entry);
+        self
+    }
+
     /// Adds a transport.
     pub fn transport(mut self, way: Way) -> Self {
         self.registry.ways.push(way);
@@ -84,7 +90,8 @@ impl WorkerMain {
         INIT_CALLED.store(true, Ordering::Release);
         let registry = context::register(self.registry);
         // All are asked: some take it as a sign that this program could become one of their workers.
-        let entries = registry.start_methods.iter().filter_map(|method| method.entry.as_ref());
+        let named = registry.start_methods.iter().filter_map(|method| method.entry.as_ref());
+        let entries = named.chain(&registry.entries);
         let asked: Vec<_> = entries.filter(|entry| entry.is_worker()).collect();
         let arrival = asked.first().map(|entry| entry.arrive());
         match arrival {
