@@ -39,11 +39,10 @@
 //! panicked, its worker was lost, or a value could not be carried. A call runs at most once, always.
 //!
 //! # Features
-//! They only add names: `exec` and `pipe`, both on by default.
-//!
-//! The [`guide`] shows the rest, one thing at a time.
+//! They only add names; `exec` and `pipe` are on by default. The [`guide`] shows the rest, one thing at a time.
 
 #[doc = include_str!("guide.md")]
+#[cfg_attr(feature = "attach", doc = include_str!("guide_attach.md"))]
 pub mod guide {}
 
 #[cfg(doctest)]
@@ -59,6 +58,8 @@ pub use pool_core::{codec, context, error, future, spawner, transport, worker};
 
 /// Start methods: how a worker process comes to be.
 pub mod spawn {
+    #[cfg(feature = "attach")]
+    pub use pool_spawn_attach::{Attach, Invitation, Invitations, InviteError, NoInvitation};
     #[cfg(feature = "exec")]
     pub use pool_spawn_exec::Exec;
     #[cfg(feature = "fork")]
@@ -109,6 +110,8 @@ pub fn worker_main() -> WorkerMain {
         make: || Box::new(spawn::Fork::new()),
         entry: None,
     });
+    #[cfg(feature = "attach")]
+    let main = main.entry(Box::new(pool_spawn_attach::AttachEntry)); // Last: an invitation is inherited.
     #[cfg(feature = "pipe")]
     let main = main.transport(context::Way { name: "pipe", make: || Box::new(carry::Pipe::new()) });
     #[cfg(feature = "ipc")]
