@@ -135,7 +135,10 @@ impl Machine {
         self.failures += 1;
         self.last_failed = Some(id);
         self.back_off(now);
-        if self.failures >= self.config.restart_limit.failures && self.phase.works() {
+        // With a worker that works the pool goes on, however long that one takes for its call: what the others lack,
+        // a thread say, may be there later.
+        let has_none = self.count(State::Live) == 0;
+        if self.failures >= self.config.restart_limit.failures && self.phase.works() && has_none {
             self.give_up(BreakCause::TooManyFailures(id), now);
         }
     }

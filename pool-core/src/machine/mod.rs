@@ -59,7 +59,8 @@ pub enum OnWorkerLoss {
 /// How often, and how fast, workers that come to nothing are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartLimit {
-    /// This many workers in a row that ended without having settled a single call break the pool.
+    /// This many workers in a row that ended without having settled a single call break the pool, unless it has
+    /// others that are ready or running calls.
     pub failures: u32,
     /// The pause before the next start after the first such failure; it doubles with each further one.
     pub backoff_min: Duration,

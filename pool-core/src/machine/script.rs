@@ -223,6 +223,23 @@ fn workers_that_come_to_nothing_break_the_pool_after_so_many() {
 }
 
 #[test]
+fn workers_that_come_to_nothing_beside_one_that_works_do_not_break_the_pool() {
+    let mut pool = Script::new(config(2));
+    pool.submit();
+    pool.feed(Input::WorkerReady(w(0), None));
+    pool.submit();
+    let mut now = NOW;
+    for id in 1..=3 * u64::from(RestartLimit::default().failures) {
+        assert!(pool.machine.worker_mut(w(id)).is_some(), "it is tried again, the {id}th time");
+        pool.die(w(id));
+        now += Duration::from_secs(2);
+        pool.machine.handle(Input::TimePassed, now);
+        pool.orders();
+    }
+    assert_eq!(pool.machine.phase(), Phase::Running);
+}
+
+#[test]
 fn what_runs_out_for_a_while_is_waited_for_until_the_start_deadline() {
     let mut pool = Script::new(config(1));
     let mut orders = pool.submit();
