@@ -18,7 +18,10 @@
 //! - It cuts long messages up and opens a socket pair for each: frames are cut here, below that size.
 //! - A failed serialisation leaks what was in it, and makes it panic later: only bytes that are encoded already
 //!   go through it, and one greeting that cannot fail.
-//! - `accept` has no time-out: [`Link::close`] connects itself.
+//! - It keeps its descriptors to itself, so a process that is forked and runs on (start method Fork) has copies of
+//!   those of all links there are: no end of a link is told by closing alone, each is a message.
+//! - Its `accept` has no time-out, lets others inherit the connection, and answers a lack of descriptors with a panic:
+//!   on Linux and the BSDs the worker is waited for without it.
 //! - On Windows it keeps a copy of each handle it receives, so a dropped sender may not be noticed, and each link
 //!   leaks two handles: the end is a message.
 //! - `IpcReceiverSet` takes out everything there is before it returns: the credit bounds it.
@@ -36,12 +39,9 @@
 //!   connect before the worker does; it lacks the secret, and the link closes with a reason. One that connects
 //!   and says nothing keeps a thread and a descriptor of ours until it is gone, but not the link from closing.
 //! - If parent and worker are both killed before the worker has connected, the socket's directory stays.
-//! - `accept` of ipc-channel takes the socket without close-on-exec. It is dropped at once, nothing depends on it;
-//!   but a process started by another thread in that very moment has it.
 //! - Writing to a channel whose reader is gone raises SIGPIPE, which Rust programs ignore from the start.
 //! - On Windows ipc-channel makes the pipe that it connects to, if there is none: a worker that comes after its parent
 //!   has given up or died waits in [`recv`](pool_core::transport::Channel::recv) until its lifeline ends it.
-//! - A signal whose handler has no SA_RESTART can end a link that waits for its worker, if it meets the link's thread.
 //! - Android and iOS: ipc-channel has nothing there that works between processes.
 #![forbid(unsafe_code)]
 

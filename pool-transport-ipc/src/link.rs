@@ -7,25 +7,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcSender};
+use ipc_channel::ipc::{self, IpcBytesSender};
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
 
 use crate::flow::Limits;
 use crate::out::Out;
 use crate::receiver;
-use crate::rendezvous::{self, contained};
+use crate::rendezvous::{self, Door, contained};
 use crate::ticket::Address;
 use crate::wire;
 
 /// Opens a link: a server for the worker to connect to, and a thread that waits there, and then receives.
 pub(crate) fn open(frame_max: usize, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
     let limits = Limits::of_system()?;
-    let (wake, woken) = contained(ipc::channel)??;
+    let (wake, woken) = contained(ipc::bytes_channel)??;
+    let woken = rendezvous::retyped(woken)?;
     let mut secret = [0; _];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
-    let (server, name) = rendezvous::open()?;
+    let (server, door, name) = rendezvous::open()?;
     let line = Arc::new(Line {
         address: Address { frame_max, secret, name },
+        door,
         events,
         out: Mutex::new(Out::new(limits)),
         phase: Mutex::new(Phase::Waiting),
@@ -112,12 +114,13 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// One link, as the handle and the thread share it.
 pub(crate) struct Line {
     pub(crate) address: Address,
+    door: Door,
     pub(crate) events: Arc<dyn LinkEvents>,
     pub(crate) out: Mutex<Out>,
     phase: Mutex<Phase>,
     phase_changed: Condvar,
-    /// Wakes the thread where it receives, by being dropped: the end comes once.
-    wake: Mutex<Option<IpcSender<()>>>,
+    /// Wakes the thread where it receives: the end comes once.
+    wake: Mutex<Option<IpcBytesSender>>,
     /// Why the link is to end, once it is. The first reason counts.
     ending: OnceLock<Closed>,
     is_dropped: AtomicBool,
@@ -146,9 +149,16 @@ impl Line {
         }
         lock(&self.out).shut();
         self.wake();
-        let why = self.ending.get_or_init(|| why);
+        let why = match (self.ending.get(), why) {
+            // Closed because the worker is gone, who went because of this.
+            (Some(Closed::Ours), why @ Closed::Io(_)) => why,
+            (Some(first), _) => first.clone(),
+            (None, why) => why,
+        };
+        // If somebody wants it to end only now, it has.
+        let _ = self.ending.set(why.clone());
         if !self.is_dropped() {
-            self.events.closed(why.clone());
+            self.events.closed(why);
         }
     }
 
@@ -190,7 +200,7 @@ impl Line {
 
     /// Makes the thread, which waits for a worker, stop that; and ends the link without it if it does not.
     fn end_the_wait(self: &Arc<Self>) {
-        rendezvous::knock(&self.address.name);
+        self.door.knock();
         // Now, not by the thread: the process may be about to exit.
         rendezvous::remove(&self.address.name);
         let line = Arc::clone(self);
@@ -220,7 +230,7 @@ impl Line {
             *phase = Phase::Over;
             self.phase_changed.notify_all();
             drop(phase);
-            rendezvous::knock(&self.address.name);
+            self.door.knock();
             rendezvous::remove(&self.address.name);
         } else {
             drop(phase);
@@ -230,7 +240,11 @@ impl Line {
 
     /// Makes the thread, which receives, look at `ending` and `is_dropped`.
     pub(crate) fn wake(&self) {
-        drop(lock(&self.wake).take());
+        if let Some(wake) = lock(&self.wake).take() {
+            // To drop it would do, were there not forked copies of this process that have it too. It is the first
+            // message and the last, so it does not wait for room; and if it fails, the thread has ended.
+            let _ = contained(|| wake.send(&[]));
+        }
     }
 }
 

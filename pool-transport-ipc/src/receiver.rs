@@ -5,17 +5,17 @@ use std::io;
 use std::sync::Arc;
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{IpcMessage, IpcOneShotServer, IpcReceiver, IpcReceiverSet, IpcSelectionResult};
+use ipc_channel::ipc::{IpcMessage, IpcReceiver, IpcReceiverSet, IpcSelectionResult};
 use pool_core::transport::Closed;
 
 use crate::decoder::Decoder;
 use crate::link::{Line, lock};
-use crate::rendezvous::{self, contained};
+use crate::rendezvous::{self, Server, contained};
 use crate::wire::{Envelope, Header, Hello, Malformed, Received};
 
 /// The whole life of the thread.
-pub(crate) fn run(line: Arc<Line>, woken: IpcReceiver<()>, server: IpcOneShotServer<Received>) {
-    let accepted = contained(|| server.accept());
+pub(crate) fn run(line: Arc<Line>, woken: IpcReceiver<()>, server: Server) {
+    let accepted = server.accept();
     rendezvous::remove(&line.address.name);
     if !line.take_over() {
         return;
@@ -47,16 +47,16 @@ impl Receiver {
     fn greet(
         line: &Arc<Line>,
         woken: IpcReceiver<()>,
-        accepted: io::Result<Result<(impl Sized, Received), IpcError>>,
+        accepted: io::Result<Result<Received, IpcError>>,
     ) -> Result<Self, Closed> {
         let stranger =
             |what: &str| Closed::Malformed(format!("a stranger has connected instead of the worker, {what}"));
         let greeting = match accepted {
-            Ok(Ok((_, greeting))) => greeting,
+            Ok(Ok(greeting)) => greeting,
             Ok(Err(IpcError::Disconnected)) => return Err(Closed::Eof),
             Ok(Err(IpcError::SerializationError(_))) => return Err(stranger("with words of its own")),
             Ok(Err(IpcError::Io(error))) | Err(error) => {
-                return Err(Closed::Io(format!("cannot take the worker in: {error}")));
+                return Err(Closed::Io(format!("cannot take the worker in: {}", shortage_or(error))));
             }
         };
         let Hello { secret, to_worker, from_worker } = match greeting {
@@ -72,8 +72,9 @@ impl Receiver {
             let worker = set.add(from_worker)?;
             Ok((set, worker))
         });
-        let (set, worker) =
-            listening.flatten().map_err(|error| Closed::Io(format!("cannot listen to the worker: {error}")))?;
+        let (set, worker) = listening
+            .flatten()
+            .map_err(|error| Closed::Io(format!("cannot listen to the worker: {}", shortage_or(error))))?;
         let sent = lock(&line.out).connect(to_worker);
         line.judge(sent);
         let decoder = Decoder::new(line.address.frame_max);
@@ -143,13 +144,15 @@ impl Receiver {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Looks for the ends of channels, each of which is told once.
+    /// Looks for the worker's end and for the wake-up call, each of which comes once.
     fn note(&mut self, results: &[IpcSelectionResult]) {
         for result in results {
             match result {
                 IpcSelectionResult::ChannelClosed(of) if *of == self.worker => self.has_ended = true,
-                IpcSelectionResult::ChannelClosed(_) => self.is_woken = true,
-                IpcSelectionResult::MessageReceived(..) => {}
+                IpcSelectionResult::MessageReceived(of, _) if *of == self.worker => {}
+                IpcSelectionResult::MessageReceived(..) | IpcSelectionResult::ChannelClosed(_) => {
+                    self.is_woken = true;
+                }
             }
         }
     }
@@ -180,6 +183,15 @@ impl Receiver {
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+/// The cause of `error`, if that is that descriptors have run out: those that come to a process without room are
+/// lost on the way, which ipc-channel notices by finding fewer than it was told of.
+fn shortage_or(error: io::Error) -> io::Error {
+    match io::pipe() {
+        Ok(_) => error,
+        Err(shortage) => shortage,
     }
 }
 

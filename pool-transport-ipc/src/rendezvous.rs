@@ -1,22 +1,21 @@
-//! Where parent and worker meet: a one-shot server of ipc-channel, known by its name.
+//! Where parent and worker meet: a server that takes one greeting, known by its name.
 //!
-//! On Linux and the BSDs the name is that of a socket in a temporary directory of its own. ipc-channel removes
-//! both when the server ends; this module sees to what it does not do:
-//! - the directory is made private, since tempfile leaves that to the umask;
-//! - a path that does not fit a socket address is refused (ipc-channel would cut it, and bind elsewhere), and so
-//!   is a temporary directory that cannot be used (it would leak a descriptor);
-//! - the worker removes both as well, when it has connected or finds nobody there: so nothing stays if the
-//!   parent is killed in between. Only if both are killed before they meet does an empty-handed directory stay.
-//! - [`knock`] ends the wait of a server to which nobody comes.
+//! On Linux and the BSDs the name is that of a socket in a directory of its own, in the temporary directory. The
+//! worker removes both when it has connected or finds nobody there: so nothing stays if the parent is killed in
+//! between. Only if both are killed before they meet does the directory stay. Elsewhere it is a one-shot server of
+//! ipc-channel, whose name the system forgets with it. A knock at its [`Door`] ends the wait of one to which nobody
+//! comes.
 
 use std::any::Any;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{IpcBytesReceiver, IpcOneShotServer, IpcSender};
+use ipc_channel::ipc::{self, IpcBytesReceiver, IpcReceiver, IpcSender};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::wire::{Greeting, Hello, Received};
+use crate::wire::{Greeting, Hello};
 
 cfg_if::cfg_if! {
     if #[cfg(all(unix, not(target_os = "macos")))] {
@@ -28,21 +27,11 @@ cfg_if::cfg_if! {
     }
 }
 
-pub(crate) use place::{knock, remove};
+pub(crate) use place::{Door, Server, remove};
 
-/// The server that a worker connects to, and its name.
-pub(crate) fn open() -> io::Result<(IpcOneShotServer<Received>, String)> {
-    place::check()?;
-    // These prove that there are descriptors for the server, the connection and the worker's channels. Without
-    // them ipc-channel would leave its directory behind, or fail later in ways that say less.
-    drop((io::pipe()?, io::pipe()?));
-    let (server, name) = contained(IpcOneShotServer::new)??;
-    if let Err(error) = place::make_private(&name) {
-        drop(server);
-        remove(&name);
-        return Err(error);
-    }
-    Ok((server, name))
+/// The server that a worker connects to, its door, and its name.
+pub(crate) fn open() -> io::Result<(Server, Door, String)> {
+    place::serve()
 }
 
 /// Connects to the server called `name`, and says hello.
@@ -57,6 +46,22 @@ pub(crate) fn greet(name: &str, hello: Hello<IpcBytesReceiver>) -> io::Result<()
 pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> io::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(call))
         .map_err(|panic| io::Error::other(format!("ipc-channel panicked: {}", text(&*panic))))
+}
+
+/// The receiver of a channel out of one of its ends, of whatever type: the ends of a channel differ in nothing but
+/// that, and what type it has is up to whoever receives it. For a thread of our own: see [`Envelope`].
+///
+/// [`Envelope`]: crate::wire::Envelope
+pub(crate) fn retyped<E, T>(end: E) -> io::Result<IpcReceiver<T>>
+where
+    E: Serialize + DeserializeOwned,
+    T: Serialize + DeserializeOwned,
+{
+    contained(|| {
+        let (sender, receiver) = ipc::channel()?;
+        sender.send(end).map_err(plain)?;
+        receiver.to_opaque().to::<IpcReceiver<T>>().recv().map_err(plain)
+    })?
 }
 
 /// The system's error, where that is the cause.

@@ -3,26 +3,44 @@
 use std::io;
 use std::thread;
 
-use ipc_channel::ipc::IpcSender;
+use ipc_channel::IpcError;
+use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 
 use super::contained;
 use crate::wire::Received;
 
-pub(super) fn check() -> io::Result<()> {
-    Ok(())
+/// What waits for the worker.
+pub(crate) struct Server(IpcOneShotServer<Received>);
+
+/// Makes the server, its door, and its name.
+pub(super) fn serve() -> io::Result<(Server, Door, String)> {
+    // These prove that there are descriptors for the server, the connection and the worker's channels. Without them
+    // ipc-channel would fail later in ways that say less.
+    drop((io::pipe()?, io::pipe()?));
+    let (server, name) = contained(IpcOneShotServer::new)??;
+    Ok((Server(server), Door(name.clone()), name))
 }
 
-pub(super) fn make_private(_name: &str) -> io::Result<()> {
-    Ok(())
+impl Server {
+    /// Waits for the worker, or a [knock](Door::knock), and takes its greeting.
+    pub(crate) fn accept(self) -> io::Result<Result<Received, IpcError>> {
+        contained(|| self.0.accept().map(|(_, greeting)| greeting))
+    }
 }
 
 pub(crate) fn remove(_name: &str) {}
 
-/// Ends the wait of the server called `name`.
-pub(crate) fn knock(name: &str) {
-    let name = name.to_owned();
-    // On a thread of its own, because a typed `send` takes along what an earlier one, of somebody else's in the
-    // same thread, has failed to send. An error means that the server has ended, or somebody else is connecting.
-    let knock = move || contained(|| IpcSender::connect(name).map(|sender| sender.send(Received::GiveUp)));
-    let _ = thread::Builder::new().name("pool-ipc-knock".to_owned()).spawn(knock);
+/// Where one knocks to end a server's wait.
+#[derive(Debug)]
+pub(crate) struct Door(String);
+
+impl Door {
+    /// Ends the server's wait: somebody connects who has nothing to say.
+    pub(crate) fn knock(&self) {
+        let name = self.0.clone();
+        // On a thread of its own, because a typed `send` takes along what an earlier one, of somebody else's in the
+        // same thread, has failed to send. An error means that the server has ended, or somebody else is connecting.
+        let knock = move || contained(|| IpcSender::connect(name).map(|sender| sender.send(Received::GiveUp)));
+        let _ = thread::Builder::new().name("pool-ipc-knock".to_owned()).spawn(knock);
+    }
 }
