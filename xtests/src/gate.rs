@@ -4,7 +4,7 @@
 //! local TCP port, which every platform has and any number of processes can reach.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes, also on a busy machine; and shorter than the watchdog, so that a case that
@@ -25,7 +25,7 @@ pub struct Visitor {
     pub pid: u32,
     /// What it said on its arrival.
     pub word: u64,
-    _stream: TcpStream,
+    stream: TcpStream,
 }
 
 impl Gate {
@@ -64,7 +64,8 @@ impl Gate {
                         return Some(visitor);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // EMFILE: a case may have left so few descriptors that the pool has just now the one for this.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(24) => {
                     if Instant::now() >= deadline {
                         return None;
                     }
@@ -79,6 +80,14 @@ impl Gate {
     #[track_caller]
     pub fn arrivals(&self, count: usize) -> Vec<Visitor> {
         (0..count).map(|_| self.arrival()).collect()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // Closing alone would not do: a process that was forked from this one has it open too.
+        #[cfg(unix)]
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
 }
 
@@ -98,11 +107,18 @@ impl Visitor {
         let (pid, word) = greeting.split_at(4);
         let pid = u32::from_le_bytes(pid.try_into().expect("four bytes"));
         let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-        Ok(Self { pid, word, _stream: stream })
+        Ok(Self { pid, word, stream })
     }
 
     /// Lets the call go on.
     pub fn pass(self) {}
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        // As for the gate. The call may have ended, and its end of the stream with it.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
 }
 
 /// For calls: arrives at the gate, and returns when let through.

@@ -145,6 +145,17 @@ pub(crate) mod sys {
         environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
     }
 
+    /// Kills a process that belongs to this process's case, if there is one of this number.
+    pub(crate) fn kill_if_there(pid: u32) -> bool {
+        use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+        let Ok(marker) = std::env::var(MARKER) else { return false };
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        // Opened first: if the number changes hands before the look at it, the signal finds nobody.
+        let Some(process) = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return false };
+        has_marker(pid, &marker) && pidfd_send_signal(process, Signal::KILL).is_ok()
+    }
+
     /// Ends what a killed case has left.
     pub(crate) fn kill(pid: u32) {
         if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
@@ -174,6 +185,21 @@ pub(crate) mod sys {
 
     pub(crate) fn describe(pid: u32) -> String {
         pid.to_string()
+    }
+
+    /// Kills a child of this process: while nobody has waited for it, its number is its own.
+    #[cfg(unix)]
+    pub(crate) fn kill_if_there(pid: u32) -> bool {
+        use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), look).is_ok() && kill_process(pid, Signal::KILL).is_ok()
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn kill_if_there(_pid: u32) -> bool {
+        crate::runner::skip("killing by process id is not done here");
     }
 
     pub(crate) fn kill(_pid: u32) {}

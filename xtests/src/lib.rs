@@ -2,6 +2,7 @@
 //!
 //! - [`runner`]: runs the cases of a test binary, each in its own process and under a watchdog, and makes
 //!   sure that it leaves nothing behind.
+//! - [`context`](mod@context): contexts by name, for processes that may have threads.
 //! - [`gate`]: where a call waits until its case lets it go on.
 //!
 //! A test binary has `harness = false` and this `main`:
@@ -20,8 +21,10 @@
 //! }
 //! ```
 
+pub mod context;
 pub mod gate;
 pub mod runner;
 
 mod args;
 mod leaks;
+mod sys;

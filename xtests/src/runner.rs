@@ -9,7 +9,6 @@
 
 use std::any::Any;
 use std::fs::{self, File};
-use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,8 +16,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use pool_core::transport::LinkCaps;
+use pool_core::{Builder, Executor};
+use process_pool::carry::{Ipc, Pipe};
+
 use crate::args::Args;
 use crate::leaks::{self, Inventory};
+use crate::{context, sys};
 
 /// After this long something hangs, even on a busy machine.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -27,7 +31,7 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 const SKIPPED: i32 = 77;
 
 /// How it says that it failed: as the standard harness does.
-const FAILED: i32 = 101;
+pub(crate) const FAILED: i32 = 101;
 
 /// Where a case may write, in its environment.
 const DIR: &str = "XTESTS_DIR";
@@ -95,18 +99,58 @@ impl Subject {
     ///
     /// # Panics
     /// If this program does not know the context.
-    pub fn builder(&self) -> pool_core::Builder {
-        pool_core::Executor::builder()
-            .context(self.context.parse::<pool_core::Context>().expect("a known context"))
+    pub fn builder(&self) -> Builder {
+        Executor::builder().context(context::named(&self.context))
+    }
+
+    /// A pool's builder, with the context set, whose transport carries frames of so many bytes.
+    ///
+    /// # Panics
+    /// If this program does not know the context.
+    pub fn builder_of_frames(&self, frame_max: usize) -> Builder {
+        let context = context::named(&self.context);
+        Executor::builder().context(match self.transport() {
+            "ipc" => context.transport(Ipc::new().frame_max(frame_max)),
+            _ => context.transport(Pipe::new().frame_max(frame_max)),
+        })
+    }
+
+    /// The name of the start method.
+    pub fn start_method(&self) -> &str {
+        self.names().0
+    }
+
+    /// The name of the transport.
+    pub fn transport(&self) -> &str {
+        self.names().1
+    }
+
+    fn names(&self) -> (&str, &str) {
+        self.context.split_once('+').expect("a context's name has both")
+    }
+
+    /// What a link of the transport can do. Starts the transport's thread for a moment.
+    ///
+    /// # Panics
+    /// If no link can be opened.
+    pub fn caps(&self) -> LinkCaps {
+        context::link_caps(self.transport())
     }
 
     /// A pool of so many workers.
     ///
     /// # Panics
     /// If it cannot be built.
-    pub fn pool(&self, max_workers: usize) -> pool_core::Executor {
+    pub fn pool(&self, max_workers: usize) -> Executor {
         self.builder().max_workers(max_workers).build().expect("a pool")
     }
+}
+
+/// Kills a process of this case's, whoever started it, by the system's hardest means; false if it is not there.
+///
+/// A process id that is no longer that of a process of the case may be anybody's: it is left alone.
+pub fn kill_if_there(pid: u32) -> bool {
+    leaks::sys::kill_if_there(pid)
 }
 
 /// Ends the case as skipped, and has the runner print why.
@@ -174,7 +218,7 @@ impl<'a> Test<'a> {
 
     /// Runs the case in this process, and returns its exit code.
     fn run_here(&self) -> i32 {
-        end_with_the_runner();
+        sys::end_with_the_runner();
         let dir = PathBuf::from(std::env::var_os(DIR).expect("the runner has made a directory"));
         let subject = Subject { context: self.context.to_owned(), dir };
         let before = Inventory::take();
@@ -229,14 +273,6 @@ impl<'a> Test<'a> {
         let _ = fs::remove_file(&output);
         (verdict, String::from_utf8_lossy(&bytes).into_owned())
     }
-}
-
-/// A case's process ends when its runner does: the runner holds the other end of its stdin.
-fn end_with_the_runner() {
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        std::process::exit(FAILED);
-    });
 }
 
 /// The exit code, -1 for a signal; `None` if it takes too long.

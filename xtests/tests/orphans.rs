@@ -25,7 +25,7 @@ mod linux {
     use rustix::process::{Pid, Signal, kill_process};
     use xtests::cases;
     use xtests::gate::{Gate, wait_at};
-    use xtests::runner::{Case, Subject};
+    use xtests::runner::{Case, Subject, skip};
 
     pub(crate) const CASES: &[Case] = cases![
         idle_workers_end_with_a_killed_parent,
@@ -61,14 +61,8 @@ mod linux {
 
     impl Parent {
         #[track_caller]
-        fn start(state: &str, end: &str) -> Self {
-            Self::start_with(state, end, &[])
-        }
-
-        #[track_caller]
-        fn start_with(state: &str, end: &str, envs: &[(&str, String)]) -> Self {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_orphans_parent"));
-            command.args([state, end]).envs(envs.iter().map(|(key, value)| (key, value)));
+        fn start(subject: &Subject, state: &str, end: &str) -> Self {
+            let mut command = Self::command(subject, state, end);
             let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
             let mut line = String::new();
             let mut stdout = BufReader::new(process.stdout.take().expect("piped"));
@@ -76,6 +70,12 @@ mod linux {
             let workers: Vec<_> = line.split_whitespace().map(|pid| pid.parse().expect("a number")).collect();
             assert!(workers.len() >= 2, "{line:?}");
             Self { process, workers }
+        }
+
+        fn command(subject: &Subject, state: &str, end: &str) -> Command {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_orphans_parent"));
+            command.args([state, end]).env("ORPHANS_CONTEXT", &subject.context);
+            command
         }
 
         fn signal(&self, signal: Signal) {
@@ -136,24 +136,24 @@ mod linux {
         state(pid).is_some_and(|state| state != 'Z' && state != 'X')
     }
 
-    fn idle_workers_end_with_a_killed_parent(_: &Subject) {
-        Parent::start("idle", "waits").ends_by(Signal::KILL);
+    fn idle_workers_end_with_a_killed_parent(subject: &Subject) {
+        Parent::start(subject, "idle", "waits").ends_by(Signal::KILL);
     }
 
-    fn busy_workers_end_with_a_killed_parent(_: &Subject) {
-        Parent::start("busy", "waits").ends_by(Signal::KILL);
+    fn busy_workers_end_with_a_killed_parent(subject: &Subject) {
+        Parent::start(subject, "busy", "waits").ends_by(Signal::KILL);
     }
 
-    fn workers_that_ignore_signals_end_with_a_killed_parent(_: &Subject) {
-        Parent::start("deaf", "waits").ends_by(Signal::KILL);
+    fn workers_that_ignore_signals_end_with_a_killed_parent(subject: &Subject) {
+        Parent::start(subject, "deaf", "waits").ends_by(Signal::KILL);
     }
 
-    fn workers_blocked_in_a_system_call_end_with_a_killed_parent(_: &Subject) {
-        Parent::start("blocked", "waits").ends_by(Signal::KILL);
+    fn workers_blocked_in_a_system_call_end_with_a_killed_parent(subject: &Subject) {
+        Parent::start(subject, "blocked", "waits").ends_by(Signal::KILL);
     }
 
-    fn stopped_workers_end_with_a_killed_parent(_: &Subject) {
-        let parent = Parent::start("stopped", "waits");
+    fn stopped_workers_end_with_a_killed_parent(subject: &Subject) {
+        let parent = Parent::start(subject, "stopped", "waits");
         let deadline = Instant::now() + SOON;
         while !parent.workers.iter().all(|pid| state(*pid) == Some('T')) {
             assert!(Instant::now() < deadline, "they do not stop");
@@ -162,19 +162,24 @@ mod linux {
         parent.ends_by(Signal::KILL);
     }
 
-    fn workers_in_their_initializer_end_with_a_killed_parent(_: &Subject) {
-        Parent::start("starting", "waits").ends_by(Signal::KILL);
+    fn workers_in_their_initializer_end_with_a_killed_parent(subject: &Subject) {
+        Parent::start(subject, "starting", "waits").ends_by(Signal::KILL);
     }
 
     /// Nothing can end a program that has not yet been told whose worker it is.
-    fn workers_that_have_not_reached_init_end_when_they_do(_: &Subject) {
+    fn workers_that_have_not_reached_init_end_when_they_do(subject: &Subject) {
+        // A fork server comes there for all its workers.
+        let arrivals = match subject.start_method() {
+            "exec" => 2,
+            "forkserver" => 1,
+            _ => skip("its workers do not begin with `main`"),
+        };
         let gate = Gate::new();
         // It tells of no workers before they are on their way.
-        let wait = [("ORPHANS_WAIT", gate.port().to_string())];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orphans_parent"));
-        command.args(["unborn", "waits"]).envs(wait);
+        let mut command = Parent::command(subject, "unborn", "waits");
+        command.env("ORPHANS_WAIT", gate.port().to_string());
         let mut parent = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
-        let workers = gate.arrivals(2);
+        let workers = gate.arrivals(arrivals);
         parent.kill().expect("killed");
         parent.wait().expect("waited for");
         let pids: Vec<_> = workers.iter().map(|worker| worker.pid).collect();
@@ -182,40 +187,40 @@ mod linux {
         all_gone(&pids);
     }
 
-    fn workers_end_in_the_middle_of_a_large_argument(_: &Subject) {
+    fn workers_end_in_the_middle_of_a_large_argument(subject: &Subject) {
         for _ in 0..3 {
-            Parent::start("sending", "waits").ends_by(Signal::KILL);
+            Parent::start(subject, "sending", "waits").ends_by(Signal::KILL);
         }
     }
 
-    fn workers_end_in_the_middle_of_a_large_result(_: &Subject) {
+    fn workers_end_in_the_middle_of_a_large_result(subject: &Subject) {
         for _ in 0..3 {
-            Parent::start("receiving", "waits").ends_by(Signal::KILL);
+            Parent::start(subject, "receiving", "waits").ends_by(Signal::KILL);
         }
         // A parent that does not read: the results wait half-way.
-        let parent = Parent::start("receiving", "waits");
+        let parent = Parent::start(subject, "receiving", "waits");
         parent.signal(Signal::STOP);
         parent.ends_by(Signal::KILL);
     }
 
-    fn the_workers_of_a_worker_end_with_a_killed_parent(_: &Subject) {
-        let parent = Parent::start("nested", "waits");
+    fn the_workers_of_a_worker_end_with_a_killed_parent(subject: &Subject) {
+        let parent = Parent::start(subject, "nested", "waits");
         assert_eq!(parent.workers.len(), 6, "four and two");
         parent.ends_by(Signal::KILL);
     }
 
-    fn workers_end_with_a_killed_parent_that_has_left_an_heir(_: &Subject) {
-        Parent::start("busy", "leaves an heir").ends_by(Signal::KILL);
-        Parent::start("idle", "leaves an heir").ends_by(Signal::KILL);
+    fn workers_end_with_a_killed_parent_that_has_left_an_heir(subject: &Subject) {
+        Parent::start(subject, "busy", "leaves an heir").ends_by(Signal::KILL);
+        Parent::start(subject, "idle", "leaves an heir").ends_by(Signal::KILL);
     }
 
-    fn workers_end_with_a_parent_that_is_asked_to_end(_: &Subject) {
-        Parent::start("busy", "waits").ends_by(Signal::TERM);
+    fn workers_end_with_a_parent_that_is_asked_to_end(subject: &Subject) {
+        Parent::start(subject, "busy", "waits").ends_by(Signal::TERM);
     }
 
-    fn workers_end_with_a_parent_that_is_interrupted(_: &Subject) {
+    fn workers_end_with_a_parent_that_is_interrupted(subject: &Subject) {
         // A shell that starts something in the background has it ignore this signal.
-        let parent = Parent::start("busy", "waits");
+        let parent = Parent::start(subject, "busy", "waits");
         if ignores(&parent, Signal::INT) {
             println!("skipped: this program was started with SIGINT ignored");
             parent.ends_by(Signal::KILL);
@@ -230,38 +235,38 @@ mod linux {
         u64::from_str_radix(mask.trim(), 16).expect("a number") >> (signal.as_raw() - 1) & 1 == 1
     }
 
-    fn workers_end_with_a_parent_that_hangs_up(_: &Subject) {
-        let parent = Parent::start("deaf", "waits");
+    fn workers_end_with_a_parent_that_hangs_up(subject: &Subject) {
+        let parent = Parent::start(subject, "deaf", "waits");
         let signal = if ignores(&parent, Signal::HUP) { Signal::QUIT } else { Signal::HUP };
         parent.ends_by(signal);
     }
 
-    fn workers_end_with_a_parent_that_panics(_: &Subject) {
-        assert_eq!(Parent::start("idle", "panics").ends().code(), Some(101));
+    fn workers_end_with_a_parent_that_panics(subject: &Subject) {
+        assert_eq!(Parent::start(subject, "idle", "panics").ends().code(), Some(101));
     }
 
-    fn workers_end_with_a_parent_that_exits(_: &Subject) {
-        assert_eq!(Parent::start("busy", "exits").ends().code(), Some(5));
-        assert_eq!(Parent::start("idle", "exits").ends().code(), Some(5));
-        assert_eq!(Parent::start("starting", "exits").ends().code(), Some(5));
+    fn workers_end_with_a_parent_that_exits(subject: &Subject) {
+        assert_eq!(Parent::start(subject, "busy", "exits").ends().code(), Some(5));
+        assert_eq!(Parent::start(subject, "idle", "exits").ends().code(), Some(5));
+        assert_eq!(Parent::start(subject, "starting", "exits").ends().code(), Some(5));
     }
 
-    fn workers_end_with_a_parent_that_aborts(_: &Subject) {
-        assert_eq!(Parent::start("busy", "aborts").ends().signal(), Some(6));
+    fn workers_end_with_a_parent_that_aborts(subject: &Subject) {
+        assert_eq!(Parent::start(subject, "busy", "aborts").ends().signal(), Some(6));
     }
 
-    fn workers_end_with_a_parent_that_returns_and_has_leaked_its_pool(_: &Subject) {
-        assert_eq!(Parent::start("busy", "leaks").ends().code(), Some(0));
-        assert_eq!(Parent::start("idle", "leaks").ends().code(), Some(0));
+    fn workers_end_with_a_parent_that_returns_and_has_leaked_its_pool(subject: &Subject) {
+        assert_eq!(Parent::start(subject, "busy", "leaks").ends().code(), Some(0));
+        assert_eq!(Parent::start(subject, "idle", "leaks").ends().code(), Some(0));
     }
 
-    fn workers_end_with_a_parent_that_drops_its_pool(_: &Subject) {
-        assert_eq!(Parent::start("idle", "drops").ends().code(), Some(0));
+    fn workers_end_with_a_parent_that_drops_its_pool(subject: &Subject) {
+        assert_eq!(Parent::start(subject, "idle", "drops").ends().code(), Some(0));
     }
 
-    fn workers_end_with_a_parent_that_becomes_another_program(_: &Subject) {
+    fn workers_end_with_a_parent_that_becomes_another_program(subject: &Subject) {
         for state in ["idle", "busy", "stopped"] {
-            let Parent { mut process, workers } = Parent::start(state, "becomes another");
+            let Parent { mut process, workers } = Parent::start(subject, state, "becomes another");
             all_gone(&workers);
             assert!(is_there(process.id()), "it has become another, and not ended");
             process.kill().expect("killed");

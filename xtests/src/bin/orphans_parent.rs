@@ -7,8 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use process_pool::{Bytes, Executor, TaskHandle};
+use process_pool::{Builder, Bytes, Executor, TaskHandle};
 use xtests::gate::{Gate, wait_at};
+
+/// In the environment, of workers too: the name of the context.
+const CONTEXT: &str = "ORPHANS_CONTEXT";
 
 /// In the environment of a worker: the port of a gate where it waits before it becomes one.
 const WAIT: &str = "ORPHANS_WAIT";
@@ -25,7 +28,7 @@ fn main() {
     process_pool::init();
     let (state, end) = (args[0].as_str(), args[1].as_str());
     let gate = Gate::new();
-    let mut builder = Executor::builder().max_workers(WORKERS).start_deadline(Duration::from_secs(60));
+    let mut builder = builder().start_deadline(Duration::from_secs(60));
     if state == "starting" {
         builder = builder.initializer(blocks, gate.port());
     }
@@ -38,6 +41,11 @@ fn main() {
     pids.extend(pool.worker_pids());
     println!("{}", pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" "));
     finish(pool, calls, end);
+}
+
+fn builder() -> Builder {
+    let context = std::env::var(CONTEXT).expect("the case says");
+    Executor::builder().max_workers(WORKERS).context(xtests::context::named(&context))
 }
 
 /// Makes calls, and returns when the workers are at what they are to be found at; and who else there is.
@@ -145,7 +153,7 @@ fn gives(port: u16) -> Bytes {
 }
 
 fn has_a_pool(port: u16) -> Bytes {
-    let pool = Executor::builder().max_workers(WORKERS).build().expect("a pool");
+    let pool = builder().build().expect("a pool");
     let calls = [(); WORKERS].map(|()| pool.submit(spins, port).expect("taken"));
     calls.iter().for_each(TaskHandle::wait);
     Bytes::default()

@@ -4,9 +4,9 @@ use std::panic::panic_any;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use process_pool::error::CodecStep;
-use process_pool::{Bytes, Context, Executor, SubmitError, TaskError, carry::Pipe, spawn::Exec};
+use process_pool::{Bytes, SubmitError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize};
-use xtests::runner::{Subject, skip};
+use xtests::runner::Subject;
 
 use crate::tools::{Act, Whim, eventually, file, leave_trace, make_whim, pid, run, same, submit, traces};
 
@@ -214,11 +214,7 @@ pub(crate) fn frames_larger_than_a_pipe_cross_on_their_way(subject: &Subject) {
 }
 
 pub(crate) fn what_exceeds_the_frame_limit_fails_its_call_only(subject: &Subject) {
-    if subject.context != "exec+pipe" {
-        skip("sets the limit of pipes");
-    }
-    let context = Context::new(Exec::new(), Pipe::new().frame_max(1 << 16));
-    let pool = Executor::builder().context(context).max_workers(1).build().expect("a pool");
+    let pool = subject.builder_of_frames(1 << 16).max_workers(1).build().expect("a pool");
     let before = run(&pool, pid, ());
     let many = |length: usize| Bytes(vec![7; length]);
     match pool.submit(|Bytes(bytes): Bytes| bytes.len(), many(1 << 16)) {

@@ -65,8 +65,14 @@ pub(crate) fn the_death_of_idle_workers_goes_unnoticed(subject: &Subject) {
         victims.iter().for_each(|pid| kill(*pid));
         // At once: the pool may not know of it yet, and sends these to the dead.
         let handles: Vec<_> = (0..6).map(|n| submit(&pool, same, n)).collect();
+        // Where nobody can tell, the first call at a dead worker may have started.
+        let mut losses = if subject.caps().revocable.is_some() { 0 } else { victims.len() };
         for (n, handle) in (0..).zip(handles) {
-            assert_eq!(handle.result().expect("nobody is lost"), n);
+            match handle.result() {
+                Ok(result) => assert_eq!(result, n),
+                Err(TaskError::WorkerLost(_)) if losses > 0 => losses -= 1,
+                Err(error) => panic!("nobody is lost: {error:?}"),
+            }
         }
     }
     assert!(pool.broken().is_none());

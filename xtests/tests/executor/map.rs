@@ -177,7 +177,9 @@ pub(crate) fn a_timeout_ends_the_map_after_what_came_in_time(subject: &Subject) 
     assert!(start.elapsed() >= limit);
     assert!(map.next().is_none());
     assert!(map.next().is_none());
-    assert_eq!(pool.pending(), 1, "what has not started is cancelled");
+    // One may wait at the worker, where a transport that cannot take it back leaves it.
+    let beyond_reach = usize::from(subject.caps().revocable.is_none());
+    assert!((1..=1 + beyond_reach).contains(&pool.pending()), "what has not started is cancelled");
     visitor.pass();
     assert_eq!(run(&pool, same, 1), 1);
 }

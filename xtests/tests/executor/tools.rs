@@ -8,6 +8,7 @@ use process_pool::{Executor, TaskError, TaskHandle};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub(crate) use xtests::runner::kill_if_there;
 
 /// For calls: leaves a trace that it ran.
 pub(crate) fn leave_trace((path, number): (String, u64)) -> u64 {
@@ -76,31 +77,10 @@ pub(crate) fn lost<R>(result: Result<R, TaskError>) -> process_pool::error::Work
     }
 }
 
-/// Kills a process by the system's hardest means.
-#[cfg(unix)]
+/// Kills a process that is there.
+#[track_caller]
 pub(crate) fn kill(pid: u32) {
     assert!(kill_if_there(pid), "{pid} is there");
-}
-
-/// The same, for a worker that may have ended. A process id that is no longer our child's may be anybody's, so
-/// it is left alone.
-#[cfg(unix)]
-pub(crate) fn kill_if_there(pid: u32) -> bool {
-    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-    let pid = Pid::from_raw(pid.cast_signed()).expect("a process id");
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::Pid(pid), look).is_ok() && kill_process(pid, Signal::KILL).is_ok()
-}
-
-#[cfg(not(unix))]
-pub(crate) fn kill(_pid: u32) {
-    xtests::runner::skip("killing by process id is not done here");
-}
-
-#[cfg(not(unix))]
-pub(crate) fn kill_if_there(pid: u32) -> bool {
-    kill(pid);
-    false
 }
 
 /// Looks again and again until it holds; for what happens without anybody's being told.

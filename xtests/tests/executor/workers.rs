@@ -18,9 +18,10 @@ use crate::tools::{Act, Whim, eventually, exit, file, leave_trace, lost, pid, ru
 /// `mp_context`, by name.
 pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
     assert!(process_pool::available().contains(&subject.context));
-    let (start_method, _) = subject.context.split_once('+').expect("both names");
+    let start_method = subject.start_method();
     let pool = Executor::builder().context(start_method.parse::<Context>().expect("known")).build();
-    assert!(pool.expect("a pool").context().starts_with(start_method));
+    assert_eq!(pool.expect("a pool").context(), format!("{start_method}+pipe"));
+    assert_eq!(subject.pool(1).context(), subject.context);
     for (unknown, what) in [("abacus", "start method"), ("exec+pigeon", "transport"), ("", "start method")] {
         match unknown.parse::<Context>() {
             Err(ContextError::Unknown { what: found, .. }) => assert_eq!(found, what),
@@ -229,8 +230,8 @@ pub(crate) fn an_initializer_that_hangs_breaks_the_pool_after_the_start_deadline
 
 /// A pool that a task makes for itself.
 fn squares_by_a_pool_of_its_own((context, n): (String, u64)) -> Vec<u64> {
-    let context = context.parse::<process_pool::Context>().expect("a known context");
-    let pool = Executor::builder().context(context).max_workers(2).build().expect("a pool");
+    let pool =
+        Executor::builder().context(xtests::context::named(&context)).max_workers(2).build().expect("a pool");
     pool.map(|n: u64| n * n, 0..n).collect::<Result<_, _>>().expect("results")
 }
 
