@@ -82,8 +82,13 @@ fn assert_says(output: &str, parts: &[&str]) {
     }
 }
 
+/// The specimen's full name.
+fn of(subject: &Subject, specimen: &str) -> String {
+    format!("{}::{specimen}", subject.context)
+}
+
 fn a_good_case_passes(subject: &Subject) {
-    let name = format!("{}::passes", subject.context);
+    let name = of(subject, "passes");
     let (output, content) = outcome(&["--exact", &name]);
     assert!(content);
     assert_says(
@@ -92,8 +97,8 @@ fn a_good_case_passes(subject: &Subject) {
     );
 }
 
-fn a_failure_is_shown_with_its_output(_: &Subject) {
-    let (output, content) = outcome(&["panics"]);
+fn a_failure_is_shown_with_its_output(subject: &Subject) {
+    let (output, content) = outcome(&[&of(subject, "panics")]);
     assert!(!content);
     assert_says(
         &output,
@@ -101,19 +106,19 @@ fn a_failure_is_shown_with_its_output(_: &Subject) {
     );
 }
 
-fn an_unexpected_exit_is_a_failure(_: &Subject) {
-    let (output, content) = outcome(&["::exits"]);
+fn an_unexpected_exit_is_a_failure(subject: &Subject) {
+    let (output, content) = outcome(&[&of(subject, "exits")]);
     assert!(!content);
     assert_says(&output, &["exit code 42"]);
 }
 
-fn a_skipped_case_is_ignored_with_its_reason(_: &Subject) {
-    let (output, content) = outcome(&["is_skipped"]);
+fn a_skipped_case_is_ignored_with_its_reason(subject: &Subject) {
+    let (output, content) = outcome(&[&of(subject, "is_skipped")]);
     assert!(content);
     assert_says(&output, &["ignored, no moon tonight", "0 passed; 0 failed; 1 ignored"]);
 }
 
-fn what_is_left_behind_is_a_failure(_: &Subject) {
+fn what_is_left_behind_is_a_failure(subject: &Subject) {
     if !cfg!(target_os = "linux") {
         runner::skip("leaks are looked for on Linux only");
     }
@@ -122,15 +127,15 @@ fn what_is_left_behind_is_a_failure(_: &Subject) {
         ("leaks_a_descriptor", &["lost-file"]),
         ("leaks_a_pool", &["pool-supervisor", "processes: [\""]),
     ] {
-        let (output, content) = outcome(&[name]);
+        let (output, content) = outcome(&[&of(subject, name)]);
         assert!(!content);
         assert_says(&output, &["left something behind"]);
         assert_says(&output, traces);
     }
 }
 
-fn a_hang_is_ended_and_named_and_so_are_its_workers(_: &Subject) {
-    let (output, content) = outcome(&["::hangs"]);
+fn a_hang_is_ended_and_named_and_so_are_its_workers(subject: &Subject) {
+    let (output, content) = outcome(&[&of(subject, "hangs")]);
     assert!(!content);
     assert_says(&output, &["::hangs ... FAILED", "hang: 3s passed"]);
     if cfg!(target_os = "linux") {
@@ -140,11 +145,11 @@ fn a_hang_is_ended_and_named_and_so_are_its_workers(_: &Subject) {
     }
 }
 
-fn known_failures_run_only_when_asked_for(_: &Subject) {
-    let (output, content) = outcome(&["known"]);
+fn known_failures_run_only_when_asked_for(subject: &Subject) {
+    let (output, content) = outcome(&[&of(subject, "known")]);
     assert!(content);
     assert_says(&output, &["ignored, known to fail: a specimen", "0 passed; 0 failed; 1 ignored"]);
-    let (output, content) = outcome(&["known", "--ignored"]);
+    let (output, content) = outcome(&[&of(subject, "known"), "--ignored"]);
     assert!(!content);
     assert_says(&output, &["0 passed; 1 failed"]);
 }

@@ -74,6 +74,10 @@ pub(crate) fn the_death_of_idle_workers_goes_unnoticed(subject: &Subject) {
                 Err(error) => panic!("nobody is lost: {error:?}"),
             }
         }
+        if subject.caps().revocable.is_none() {
+            // Or the next would be sent to it.
+            eventually("their end is known", || !pool.worker_pids().iter().any(|pid| victims.contains(pid)));
+        }
     }
     assert!(pool.broken().is_none());
 }

@@ -6,6 +6,8 @@
 mod calls;
 mod cancel;
 mod handles;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod loss;
 mod map;
 mod shutdown;
@@ -139,6 +141,7 @@ const SHUTDOWN: &[Case] = cases![
 
 const WORKERS: &[Case] = cases![
     workers::contexts_are_chosen_by_name,
+    workers::contexts_are_chosen_by_value,
     workers::a_program_without_init_gets_an_error,
     workers::sizes_of_zero_are_refused,
     workers::there_are_as_many_workers_as_cores_by_default,
@@ -194,6 +197,16 @@ const STRESS: &[Case] = cases![
     stress::a_call_is_not_tied_up_behind_a_workers_first,
 ];
 
+#[cfg(target_os = "linux")]
+const LEAKS: &[Case] = cases![
+    leaks::calls_and_deaths_leave_no_descriptor_and_no_thread,
+    leaks::a_forked_worker_has_nothing_of_another_pool,
+];
+
+/// Elsewhere the system does not tell.
+#[cfg(not(target_os = "linux"))]
+const LEAKS: &[Case] = &[];
+
 /// What does not hold yet; `--ignored` runs these.
 const KNOWN_FAILING: &[Case] =
     &[Case::new("an_older_call_starts_before_newer_ones", stress::an_older_call_starts_before_newer_ones)
@@ -209,5 +222,7 @@ fn main() {
         return println!("{}", Executor::new().expect_err("no worker could start"));
     }
     process_pool::worker_main().task("double", |n: u64| n * 2).run();
-    runner::main(&[CALLS, CANCEL, HANDLES, WAITING, MAP, SHUTDOWN, WORKERS, LOSS, STRESS, KNOWN_FAILING].concat());
+    runner::main(
+        &[CALLS, CANCEL, HANDLES, WAITING, MAP, SHUTDOWN, WORKERS, LOSS, STRESS, LEAKS, KNOWN_FAILING].concat(),
+    );
 }

@@ -5,8 +5,12 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use process_pool::carry::{Ipc, Pipe};
 use process_pool::context::ContextError;
 use process_pool::error::{BreakReason, Exit, StartError};
+use process_pool::spawn::Exec;
+#[cfg(unix)]
+use process_pool::spawn::{Fork, ForkServer};
 use process_pool::{
     BrokenPool, BuildError, Context, Executor, RestartLimit, Shutdown, SubmitError, TaskError, TaskHandle,
 };
@@ -27,6 +31,29 @@ pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
             Err(ContextError::Unknown { what: found, .. }) => assert_eq!(found, what),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// `mp_context`, by value.
+pub(crate) fn contexts_are_chosen_by_value(subject: &Subject) {
+    let context = match subject.start_method() {
+        #[cfg(unix)]
+        "fork" => Context::new(Fork::new(), Pipe::new()),
+        #[cfg(unix)]
+        "forkserver" => Context::new(ForkServer::new(), Pipe::new()),
+        _ => Context::new(Exec::new(), Pipe::new()),
+    };
+    let context = if subject.transport() == "ipc" { context.transport(Ipc::new()) } else { context };
+    let pool = Executor::builder().context(context).max_workers(1).build().expect("a pool");
+    assert_eq!(pool.context(), subject.context);
+    assert_eq!(run(&pool, same, 3), 3);
+    // Fork alone is for programs without threads, which this one is no more.
+    let again = Executor::builder().context(subject.context.parse::<Context>().expect("known")).build();
+    match again {
+        Err(BuildError::Spawn(error)) if subject.start_method() == "fork" => {
+            assert!(error.to_string().contains("threads"), "{error}");
+        }
+        again => assert_eq!(again.expect("a pool").context(), subject.context),
     }
 }
 

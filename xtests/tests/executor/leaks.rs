@@ -1,0 +1,75 @@
+//! What a pool holds: as much after ten thousand calls as after one, and nobody else a part of it.
+
+use std::collections::BTreeSet;
+
+use process_pool::{Context, Executor, TaskHandle};
+use xtests::gate::{Gate, wait_at};
+use xtests::runner::{Subject, skip};
+
+use crate::tools::{eventually, exit, lost, run, same, submit};
+
+/// How many descriptors and threads a process has.
+fn held(pid: u32) -> (usize, usize) {
+    let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+    (count("fd"), count("task"))
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+    // The name before it is in parentheses and may hold anything.
+    let fields = stat.rsplit_once(") ").expect("a name").1;
+    fields.split(' ').nth(1).expect("a parent").parse().expect("a number")
+}
+
+/// Has every worker run at the same time, so that all are there; and tells who has started them.
+fn all_there(pool: &Executor) -> u32 {
+    let gate = Gate::new();
+    let calls: Vec<_> = (0..pool.max_workers()).map(|_| submit(pool, wait_at, gate.port())).collect();
+    let visitors = gate.arrivals(pool.max_workers());
+    let starter = parent_of(visitors[0].pid);
+    drop(visitors);
+    assert!(calls.into_iter().map(TaskHandle::result).all(|result| result.is_ok()));
+    starter
+}
+
+/// Neither in this process nor in the one that forks. For pools it is `two_hundred_pools_come_and_go` that
+/// looks.
+pub(crate) fn calls_and_deaths_leave_no_descriptor_and_no_thread(subject: &Subject) {
+    let pool = subject.pool(2);
+    let starter = all_there(&pool);
+    let look = || (held(std::process::id()), held(starter));
+    let before = look();
+    let results = pool.map(same, 0..10_000).collect::<Result<Vec<_>, _>>().expect("results");
+    assert_eq!(results, (0..10_000).collect::<Vec<_>>());
+    eventually("there is as much as before the calls", || look() == before);
+    for n in 0..200 {
+        lost(submit(&pool, exit, n % 100).result());
+    }
+    assert_eq!(all_there(&pool), starter);
+    eventually("there is as much as before the deaths", || look() == before);
+}
+
+/// The pipes and sockets that this process has open.
+fn own_pipes_and_sockets((): ()) -> BTreeSet<String> {
+    let all = std::fs::read_dir("/proc/self/fd").expect("listed").flatten();
+    let targets = all.filter_map(|fd| std::fs::read_link(fd.path()).ok()?.to_str().map(str::to_owned));
+    // What else there is has no name of its own.
+    targets.filter(|target| target.starts_with("pipe:[") || target.starts_with("socket:[")).collect()
+}
+
+/// A worker that held the other end of another's pipe would keep its end from being seen.
+pub(crate) fn a_forked_worker_has_nothing_of_another_pool(subject: &Subject) {
+    if subject.transport() == "ipc" {
+        skip("ipc-channel keeps its descriptors to itself; nothing depends on the end of one");
+    }
+    let others = own_pipes_and_sockets(());
+    let pool = subject.pool(2);
+    all_there(&pool);
+    let of_the_pool: BTreeSet<_> = own_pipes_and_sockets(()).difference(&others).cloned().collect();
+    assert!(of_the_pool.len() >= 2 * 3, "two pipes and a lifeline for each worker: {of_the_pool:?}");
+    let context: Context = xtests::context::named("fork+pipe");
+    let copy = Executor::builder().max_workers(1).context(context).build().expect("a pool");
+    let of_the_copy = run(&copy, own_pipes_and_sockets, ());
+    let both: Vec<_> = of_the_pool.intersection(&of_the_copy).collect();
+    assert!(both.is_empty(), "{both:?}");
+}
