@@ -39,7 +39,11 @@
 //! panicked, its worker was lost, or a value could not be carried. A call runs at most once, always.
 //!
 //! # Features
-//! They only add names; `exec` and `pipe` are on by default. The [`guide`] shows the rest, one thing at a time.
+//! They only add names: `exec` and `pipe`, both on by default; `forkserver` and `fork`, which Unix has; `ipc`; `attach`; and
+//! the codecs `bincode` and `messagepack`. What is the [default](Context) does not depend on them. [`available`] lists the
+//! contexts that a program has.
+//!
+//! The [`guide`] shows the rest, one thing at a time.
 
 #[doc = include_str!("guide.md")]
 #[cfg_attr(feature = "attach", doc = include_str!("guide_attach.md"))]

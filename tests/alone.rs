@@ -50,7 +50,8 @@ fn main() {
 fn works(name: &str) {
     let context: Context = name.parse().expect("a known name");
     let patience = Duration::from_secs(30);
-    let pool = Executor::builder().max_workers(2).context(context).start_deadline(patience).build().expect("a pool");
+    let pool =
+        Executor::builder().max_workers(2).context(context).start_deadline(patience).build().expect("a pool");
     assert_eq!(pool.context(), name);
     assert_eq!(pool.submit(square, 12).expect("accepted").result().expect("a result"), 144);
     let squares: Vec<u64> = pool.map(square, 0..100).collect::<Result<_, _>>().expect("results");

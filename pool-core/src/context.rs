@@ -103,8 +103,16 @@ impl<T: fmt::Debug + ?Sized> fmt::Debug for Choice<T> {
 
 /// A start method and a transport.
 ///
-/// By name: `"exec"`, `"spawn"` (CPython's name for it) or `"exec+pipe"`, with [`parse`](str::parse). By
-/// value: [`Context::new`]. The default is exec and pipe on every platform.
+/// By name, with [`parse`](str::parse): a start method, `"exec"` (`"spawn"`, as CPython calls it), `"forkserver"`
+/// or `"fork"`, with a transport, `"pipe"` or `"ipc"`, as in `"forkserver+ipc"`; without one it is `pipe`. By value:
+/// [`Context::new`].
+///
+/// The default does not depend on what is compiled in; if it is not, building a pool without naming another context
+/// is an error that names the feature.
+///
+/// | platform | default |
+/// |---|---|
+/// | Linux, other Unix, Windows | `exec+pipe` |
 pub struct Context {
     start_method: Choice<dyn Spawner>,
     transport: Choice<dyn Transport>,
