@@ -48,6 +48,8 @@ pub struct Case {
     pub run: fn(&Subject),
     /// How long it may take.
     pub watchdog: Duration,
+    /// The one context to run it for, if it is not about contexts; and what it is about.
+    pub only: Option<(&'static str, &'static str)>,
     /// Why it does not hold yet, if so. Such a case runs only when asked for, with `--ignored`.
     pub known_failing: Option<&'static str>,
 }
@@ -55,12 +57,17 @@ pub struct Case {
 impl Case {
     /// A case with the usual watchdog.
     pub const fn new(name: &'static str, run: fn(&Subject)) -> Self {
-        Self { name, run, watchdog: WATCHDOG, known_failing: None }
+        Self { name, run, watchdog: WATCHDOG, only: None, known_failing: None }
     }
 
     /// The same case, allowed to take so long.
     pub const fn watchdog(self, watchdog: Duration) -> Self {
         Self { watchdog, ..self }
+    }
+
+    /// The same case, run for this context only, since it is about something else: this.
+    pub const fn only(self, context: &'static str, about: &'static str) -> Self {
+        Self { only: Some((context, about)), ..self }
     }
 
     /// The same case, known to fail, and why.
@@ -317,6 +324,11 @@ fn run_all(args: &Args, tests: &[Test<'_>], filtered_out: usize) -> bool {
             tests.get(number).map(|test| (number, test))
         } {
             let (verdict, output) = match test.case.known_failing {
+                _ if let Some((only, about)) = test.case.only
+                    && only != test.context =>
+                {
+                    (Verdict::Skipped(format!("about {about}, not the context: run with {only}")), String::new())
+                }
                 Some(why) if !args.ignored && !args.include_ignored => {
                     (Verdict::Skipped(format!("known to fail: {why}")), String::new())
                 }

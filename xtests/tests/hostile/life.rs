@@ -3,10 +3,8 @@
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use process_pool::carry::Pipe;
 use process_pool::error::{BreakReason, Exit, InitializerFailed, StartError};
-use process_pool::spawn::Exec;
-use process_pool::{Builder, Context, Executor, Shutdown, SubmitError, TaskError, TaskHandle};
+use process_pool::{Builder, Executor, Shutdown, SubmitError, TaskError, TaskHandle};
 use serde::{Deserialize, Serialize};
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
@@ -162,9 +160,9 @@ fn an_initializer_that_returns_an_error_breaks_the_pool_with_its_text(subject: &
     });
 }
 
-fn an_initializer_with_more_to_say_than_a_frame_takes_is_cut_not_lost(_: &Subject) {
+fn an_initializer_with_more_to_say_than_a_frame_takes_is_cut_not_lost(subject: &Subject) {
     const LIMIT: usize = 64 * 1024;
-    let narrow = || Executor::builder().context(Context::new(Exec::new(), Pipe::new().frame_max(LIMIT)));
+    let narrow = || subject.builder_of_frames(LIMIT);
     let is_cut = |failed: &InitializerFailed| failed.message.contains("long long") && failed.message.len() < LIMIT;
     let fails = |()| -> Result<(), String> { Err("long ".repeat(LIMIT)) };
     fails_with(narrow().initializer(fails, ()), is_cut);

@@ -4,6 +4,8 @@
 //! Whatever they do, the one call or the pool fails with an error that says what happened, soon, and the rest
 //! goes on.
 
+use xtests::runner::Case;
+
 mod kit;
 
 mod entry;
@@ -28,9 +30,12 @@ fn main() {
         xtests::gate::wait_at(port);
     }
     process_pool::init();
-    let everywhere = [entry::CASES, life::CASES, peers::CASES, values::CASES].concat();
+    let once = |cases: &[Case], about| cases.iter().map(|case| case.only("exec+pipe", about)).collect::<Vec<_>>();
+    let entry = once(entry::CASES, "`init()`");
+    let peers = once(peers::CASES, "workers that lie over a pipe");
+    let everywhere = [entry.as_slice(), life::CASES, &peers, values::CASES].concat();
     #[cfg(unix)]
-    let everywhere = [everywhere.as_slice(), programs::CASES].concat();
+    let everywhere = [everywhere, once(programs::CASES, "programs that `Exec` starts")].concat();
     #[cfg(target_os = "linux")]
     let everywhere = [everywhere.as_slice(), shortage::CASES, sizes::CASES, tasks::CASES].concat();
     xtests::runner::main(&everywhere);

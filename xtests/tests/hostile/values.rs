@@ -3,10 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use process_pool::carry::Pipe;
 use process_pool::error::{CodecStep, Exit};
-use process_pool::spawn::Exec;
-use process_pool::{BuildError, Builder, Bytes, Context, Executor, SubmitError, TaskError};
+use process_pool::{BuildError, Builder, Bytes, Executor, SubmitError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use xtests::cases;
 use xtests::runner::{Case, Subject};
@@ -241,27 +239,27 @@ fn an_initializer_whose_argument_cannot_be_encoded_makes_no_pool(subject: &Subje
 const LIMIT: usize = 64 * 1024;
 
 /// Frames of up to 64 KiB.
-fn narrow_builder() -> Builder {
-    Executor::builder().max_workers(1).context(Context::new(Exec::new(), Pipe::new().frame_max(LIMIT)))
+fn narrow_builder(subject: &Subject) -> Builder {
+    subject.builder_of_frames(LIMIT).max_workers(1)
 }
 
-fn narrow() -> Executor {
-    narrow_builder().build().expect("a pool")
+fn narrow(subject: &Subject) -> Executor {
+    narrow_builder(subject).build().expect("a pool")
 }
 
-fn an_initializer_whose_argument_is_beyond_the_limit_makes_no_pool(_: &Subject) {
-    match narrow_builder().initializer(take::<Bytes>, Bytes(vec![0; LIMIT])).build() {
+fn an_initializer_whose_argument_is_beyond_the_limit_makes_no_pool(subject: &Subject) {
+    match narrow_builder(subject).initializer(take::<Bytes>, Bytes(vec![0; LIMIT])).build() {
         Err(BuildError::TooLarge { task, size, max }) => {
             assert!(task.contains("take") && size > max && max < LIMIT, "{task} {size} {max}");
             let most = Bytes(vec![0; max - 3]);
-            kit::is_usable(&narrow_builder().initializer(take::<Bytes>, most).build().expect("a pool"));
+            kit::is_usable(&narrow_builder(subject).initializer(take::<Bytes>, most).build().expect("a pool"));
         }
         other => panic!("{other:?}"),
     }
 }
 
-fn an_argument_beyond_the_limit_is_not_accepted(_: &Subject) {
-    let pool = narrow();
+fn an_argument_beyond_the_limit_is_not_accepted(subject: &Subject) {
+    let pool = narrow(subject);
     match pool.submit(|bytes: Bytes| bytes.len(), Bytes(vec![0; LIMIT])) {
         Err(SubmitError::TooLarge { task, size, max }) => {
             assert!(task.contains("argument_beyond") && size > max && max < LIMIT, "{task} {size} {max}");
@@ -275,8 +273,8 @@ fn an_argument_beyond_the_limit_is_not_accepted(_: &Subject) {
     kit::is_usable(&pool);
 }
 
-fn a_result_beyond_the_limit_fails_its_call(_: &Subject) {
-    let pool = narrow();
+fn a_result_beyond_the_limit_fails_its_call(subject: &Subject) {
+    let pool = narrow(subject);
     let blob = |len: usize| Bytes(vec![7; len]);
     match call(&pool, blob, LIMIT) {
         Err(TaskError::TooLarge { task, size, max }) => {
@@ -292,8 +290,8 @@ fn panics(what: String) {
     panic!("{}", what.repeat(LIMIT));
 }
 
-fn a_panic_message_beyond_the_limit_is_cut_not_lost(_: &Subject) {
-    let pool = narrow();
+fn a_panic_message_beyond_the_limit_is_cut_not_lost(subject: &Subject) {
+    let pool = narrow(subject);
     let panic = panicked(call(&pool, panics, "long ".to_owned()));
     assert!(panic.message.starts_with("long long ") && panic.message.len() < LIMIT, "{}", panic.message.len());
     let panic = panicked(call(&pool, panics, "\u{1f4a5}".to_owned()));
@@ -301,7 +299,7 @@ fn a_panic_message_beyond_the_limit_is_cut_not_lost(_: &Subject) {
     kit::is_usable(&pool);
 }
 
-fn an_error_of_the_codec_beyond_the_limit_is_cut_not_lost(_: &Subject) {
+fn an_error_of_the_codec_beyond_the_limit_is_cut_not_lost(subject: &Subject) {
     /// A type with a very long name.
     #[derive(Debug, Serialize, Deserialize)]
     struct Pair<A, B>(A, B);
@@ -311,8 +309,7 @@ fn an_error_of_the_codec_beyond_the_limit_is_cut_not_lost(_: &Subject) {
     type P64 = Pair<Pair<P16, P16>, Pair<P16, P16>>;
     type P128 = Pair<P64, P64>;
     let name = std::any::type_name::<P128>();
-    let context = Context::new(Exec::new(), Pipe::new().frame_max(2048));
-    let pool = Executor::builder().max_workers(1).context(context).build().expect("a pool");
+    let pool = subject.builder_of_frames(2048).max_workers(1).build().expect("a pool");
     assert!(name.len() > 2048, "{}", name.len());
     let error = not_carried(call(&pool, |()| Vec::<P128>::new().into_iter().next().ok_or(Flat::new()), ()));
     assert_eq!(error.step, CodecStep::EncodeResult);
