@@ -39,9 +39,9 @@
 //! panicked, its worker was lost, or a value could not be carried. A call runs at most once, always.
 //!
 //! # Features
-//! They only add names: `exec` and `pipe`, both on by default; `forkserver` and `fork`, which Unix has; `ipc`; `attach`; and
-//! the codecs `bincode` and `messagepack`. What is the [default](Context) does not depend on them. [`available`] lists the
-//! contexts that a program has.
+//! They only add names: `exec` and `pipe`, both on by default; `forkserver` and `fork`, which Unix has; `ipc`;
+//! `attach`; and the codecs `bincode` and `messagepack`. What is the [default](Context) does not depend on them.
+//! [`available`] lists the contexts that a program has.
 //!
 //! The [`guide`] shows the rest, one thing at a time.
 
