@@ -5,7 +5,8 @@
 //! are warm: they have started a worker before.
 //!
 //! The limits are what the system takes for the least that can be called a worker, a process that says a byte and
-//! waits: forked by a process that does nothing else, or started by `posix_spawn` from this program's file.
+//! waits: forked by a process that does nothing else, each on a request of its own that is answered with its
+//! process id, or started by `posix_spawn` from this program's file.
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -170,27 +171,42 @@ fn by_posix_spawn() -> Result<Duration, Box<dyn Error>> {
 
 fn by_zygote() -> Result<Duration, Box<dyn Error>> {
     let mut zygote = this_program().arg("--zygote").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let (Some(mut orders), Some(mut arrivals)) = (zygote.stdin.take(), zygote.stdout.take()) else {
+    let (Some(mut requests), Some(mut answers)) = (zygote.stdin.take(), zygote.stdout.take()) else {
         return Err("no pipes".into());
     };
     // It is up.
-    arrivals.read_exact(&mut [0])?;
+    answers.read_exact(&mut [0])?;
     let start = Instant::now();
-    orders.write_all(&[1])?;
-    arrivals.read_exact(&mut [0; WORKERS])?;
+    for _ in 0..WORKERS {
+        requests.write_all(&[1])?;
+    }
+    // For each worker its process id from the zygote, and a byte from itself.
+    answers.read_exact(&mut [0; WORKERS * 5])?;
     let took = start.elapsed();
-    drop(orders);
+    drop(requests);
     zygote.wait()?;
     Ok(took)
 }
 
 fn zygote() -> Result<(), Box<dyn Error>> {
-    std::io::stdout().write_all(&[1])?;
-    std::io::stdout().flush()?;
-    std::io::stdin().read_exact(&mut [0])?;
-    sys::fork_many(WORKERS, || ready().expect("the parent is there"));
-    // The children wait on the same input: it ends for all at once.
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    let mut answers = File::from(rustix::io::dup(std::io::stdout())?);
+    let mut requests = File::from(rustix::io::dup(std::io::stdin())?);
+    answers.write_all(&[1])?;
+    // Its end, which comes when this process has ended, lets the children go.
+    let (mut wait, hold) = std::io::pipe()?;
+    let mut hold = Some(hold);
+
+    for _ in 0..WORKERS {
+        requests.read_exact(&mut [0])?;
+        let worker = || {
+            drop(hold.take());
+            answers.write_all(&[1]).expect("the parent is there");
+            wait.read_to_end(&mut Vec::new()).expect("it ends");
+        };
+        let pid = sys::fork(worker);
+        answers.write_all(&pid.to_ne_bytes())?;
+    }
+    requests.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 

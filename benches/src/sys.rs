@@ -1,21 +1,19 @@
 //! The one call that is not safe.
 
-/// Forks `count` children, each of which runs `child` and ends.
+/// Forks a child, which runs `child` and ends; returns its process id.
 ///
 /// # Panics
 /// If the system refuses, or if this process has a second thread.
-pub(crate) fn fork_many(count: usize, child: impl Fn()) {
+pub(crate) fn fork(child: impl FnOnce()) -> i32 {
     let threads = std::fs::read_dir("/proc/self/task").expect("Linux").count();
     assert_eq!(threads, 1, "only a process of one thread may fork");
-    for _ in 0..count {
-        // SAFETY: this process has one thread, as asserted, so the child finds no lock held by another.
-        match unsafe { libc::fork() } {
-            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
-            0 => {
-                child();
-                std::process::exit(0);
-            }
-            _ => {}
+    // SAFETY: this process has one thread, as asserted, so the child finds no lock held by another.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            child();
+            std::process::exit(0);
         }
+        pid => pid,
     }
 }

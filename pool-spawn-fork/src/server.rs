@@ -35,6 +35,8 @@ pub(crate) struct Forked {
 /// # Errors
 /// If it could not begin.
 pub(crate) fn serve(alone: &Alone, control: OwnedFd) -> io::Result<Forked> {
+    // Found out once, for all workers: they say it in their greeting. If it cannot be, they will say so.
+    let _ = pool_image::identity();
     let (reader, writer) = io::pipe()?;
     let (reader, writer) = (non_blocking(reader.into())?, non_blocking(writer.into())?);
     let ended = ChildrenWatch::start(reader, writer);
