@@ -162,6 +162,8 @@ struct Worker<'a> {
     codec: Codec,
     frame_max: usize,
     same_image: bool,
+    /// The process that joined the pool.
+    pid: u32,
 }
 
 /// A buffer that has grown beyond this is given back after the call, so that an idle worker holds no more.
@@ -178,7 +180,8 @@ impl<'a> Worker<'a> {
         let image = pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default();
         let codecs = Codec::available().iter().map(|codec| codec.name().to_owned()).collect();
         let hello = Hello { token, image, codecs };
-        Ok(Self { hello, channel, tasks, codec: Codec::default(), frame_max: usize::MAX, same_image: false })
+        let (frame_max, pid) = (usize::MAX, std::process::id());
+        Ok(Self { hello, channel, tasks, codec: Codec::default(), frame_max, same_image: false, pid })
     }
 
     /// Introduces itself, and runs calls until told to stop.
@@ -290,6 +293,11 @@ impl<'a> Worker<'a> {
                 catch(|| task(&mut invocation))
             }
         };
+        if std::process::id() != self.pid {
+            // The user's function has forked and returned twice. Two would read from one link and write to it: the
+            // copy ends here, without flushing or running what the worker will run itself.
+            std::process::abort();
+        }
         match ran {
             Ok(ran) => failure(ran),
             Err(panic) => Some(panic),
