@@ -212,6 +212,11 @@ impl Pool {
         lock(&self.core).machine.phase() == Phase::Closed
     }
 
+    /// Whether workers may be started several at a time.
+    pub(crate) fn may_start_many(&self) -> bool {
+        lock(&self.core).machine.may_start_many()
+    }
+
     /// When the machine wants to be told that time has passed.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         lock(&self.core).machine.deadline().map(|at| self.began + at)

@@ -183,6 +183,12 @@ pub trait Spawner: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the worker was not started; `on_exit` is then dropped unused.
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError>;
+
+    /// Starts several workers, when several are wanted at once: one result for each, in the same order. For start
+    /// methods that gain by it; as it is here, it [spawns](Self::spawn) one after the other.
+    fn spawn_many(&self, starts: Vec<(Ticket, OnExit)>) -> Vec<Result<Box<dyn Worker>, SpawnError>> {
+        starts.into_iter().map(|(ticket, on_exit)| self.spawn(ticket, on_exit)).collect()
+    }
 }
 
 /// What an [`Entry`] found in a process that has just begun.

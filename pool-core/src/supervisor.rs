@@ -14,8 +14,8 @@ use crate::driver::{Order, Pool};
 use crate::error::StartError;
 use crate::machine::Input;
 use crate::slot::{Sink, Slot};
-use crate::spawner::{ExitReport, SpawnError, Spawner, is_shortage};
-use crate::transport::Transport;
+use crate::spawner::{ExitReport, OnExit, SpawnError, Spawner, is_shortage};
+use crate::transport::{Ticket, Transport};
 use crate::wire::{self, Envelope, Token};
 
 pub(crate) struct Supervisor {
@@ -63,24 +63,57 @@ impl Supervisor {
     }
 
     fn carry_out(&self, order: Order) {
-        match order {
-            Order::Look => {}
-            Order::Spawn(slot) => {
-                let worker = slot.id;
-                let transient = match self.spawn(&slot) {
-                    Ok(()) => return,
-                    Err(error) => {
-                        let transient = is_transient(&error);
-                        slot.fail(error);
-                        transient
+        let Order::Spawn(slot) = order else { return };
+        let mut slots = vec![slot];
+        // Those that are wanted by now as well. (A `Look` among them is done by coming back to the loop.)
+        let at_once = if self.pool.may_start_many() { AT_ONCE } else { 1 };
+        while slots.len() < at_once
+            && let Ok(order) = self.orders.try_recv()
+        {
+            match order {
+                Order::Spawn(slot) => slots.push(slot),
+                Order::Look => {}
+            }
+        }
+        self.spawn(slots);
+    }
+
+    fn spawn(&self, slots: Vec<Arc<Slot>>) {
+        let (mut opened, mut starts) = (Vec::with_capacity(slots.len()), Vec::with_capacity(slots.len()));
+        for slot in slots {
+            match self.open(&slot) {
+                Ok(start) => {
+                    opened.push(slot);
+                    starts.push(start);
+                }
+                Err(error) => self.failed(&slot, error),
+            }
+        }
+        let mut started = self.spawner.spawn_many(starts).into_iter();
+        for slot in opened {
+            match started.next() {
+                Some(Ok(worker)) => {
+                    if slot.set_worker(worker) {
+                        self.pool.tell(Input::Exited(slot.id));
                     }
-                };
-                self.pool.tell(Input::SpawnFailed { worker, transient });
+                }
+                Some(Err(error)) => self.failed(&slot, StartError::Spawn(Arc::new(error))),
+                None => {
+                    let (what, source) = ("start several workers", io::Error::other("there is no result for it"));
+                    self.failed(&slot, StartError::Spawn(Arc::new(SpawnError::Other { what, source })));
+                }
             }
         }
     }
 
-    fn spawn(&self, slot: &Arc<Slot>) -> Result<(), StartError> {
+    fn failed(&self, slot: &Slot, error: StartError) {
+        let (worker, transient) = (slot.id, is_transient(&error));
+        slot.fail(error);
+        self.pool.tell(Input::SpawnFailed { worker, transient });
+    }
+
+    /// Makes what a worker needs to be started.
+    fn open(&self, slot: &Arc<Slot>) -> Result<(Ticket, OnExit), StartError> {
         let called_off = || StartError::Link(Arc::new(io::ErrorKind::Interrupted.into()));
         if slot.is_doomed() {
             return Err(called_off());
@@ -108,13 +141,13 @@ impl Supervisor {
                 pool.tell(Input::Exited(id));
             }
         });
-        let worker = self.spawner.spawn(ticket, on_exit).map_err(|error| StartError::Spawn(Arc::new(error)))?;
-        if slot.set_worker(worker) {
-            self.pool.tell(Input::Exited(id));
-        }
-        Ok(())
+        Ok((ticket, on_exit))
     }
 }
+
+/// How many workers are started in one go. The first of them waits for the last, and each takes a few descriptors
+/// until then.
+const AT_ONCE: usize = 8;
 
 /// Tells, when the supervisor's own fields are dropped, that nothing of the pool is left.
 struct End(Arc<Pool>);

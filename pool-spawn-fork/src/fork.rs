@@ -124,6 +124,16 @@ impl Spawner for Fork {
     }
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
+        self.keeper()?.spawn(ticket, on_exit)
+    }
+
+    fn spawn_many(&self, starts: Vec<(Ticket, OnExit)>) -> Vec<Result<Box<dyn Worker>, SpawnError>> {
+        parent::spawn_many(|| self.keeper(), starts)
+    }
+}
+
+impl Fork {
+    fn keeper(&self) -> Result<Arc<Server>, SpawnError> {
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let keeper = keeper.ok_or_else(|| parent::other(parent::invalid("no pool was built with this `Fork`")))?;
         if !keeper.is_ours() {
@@ -131,7 +141,7 @@ impl Spawner for Fork {
                 "this `Fork` is the parent's, of which this process is a copy",
             )));
         }
-        keeper.spawn(ticket, on_exit)
+        Ok(keeper)
     }
 }
 

@@ -66,6 +66,11 @@ impl ForkServer {
         }
         own_path().map(drop)
     }
+
+    fn server(&self) -> Result<Arc<Server>, SpawnError> {
+        self.check()?;
+        self.shared.server()
+    }
 }
 
 impl Shared {
@@ -134,8 +139,11 @@ impl Spawner for ForkServer {
     }
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
-        self.check()?;
-        self.shared.server()?.spawn(ticket, on_exit)
+        self.server()?.spawn(ticket, on_exit)
+    }
+
+    fn spawn_many(&self, starts: Vec<(Ticket, OnExit)>) -> Vec<Result<Box<dyn Worker>, SpawnError>> {
+        parent::spawn_many(|| self.server(), starts)
     }
 }
 

@@ -61,6 +61,17 @@ struct State {
     died: Option<String>,
 }
 
+/// A worker that was asked for.
+struct Asked {
+    id: u64,
+    /// Whether the request was sent.
+    sent: Result<(), Errno>,
+    /// Where the answer comes.
+    reply: ParentFd,
+    /// The worker's own socket. Kept until the answer: Apple's systems may lose one that is held by a message only.
+    socket: OwnedFd,
+}
+
 /// A worker that is to end some day.
 struct Expected {
     lifeline: Lifeline,
@@ -155,6 +166,19 @@ impl Server {
 
     /// Has it fork a worker.
     pub(crate) fn spawn(self: &Arc<Self>, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
+        self.ask(ticket, on_exit).and_then(|asked| self.answer(asked))
+    }
+
+    /// Has it fork several, and waits for the answers when all are asked for.
+    pub(crate) fn spawn_many(
+        self: &Arc<Self>,
+        starts: Vec<(Ticket, OnExit)>,
+    ) -> Vec<Result<Box<dyn Worker>, SpawnError>> {
+        let asked: Vec<_> = starts.into_iter().map(|(ticket, on_exit)| self.ask(ticket, on_exit)).collect();
+        asked.into_iter().map(|asked| self.answer(asked?)).collect()
+    }
+
+    fn ask(&self, ticket: Ticket, on_exit: OnExit) -> Result<Asked, SpawnError> {
         let parcel = ticket::pack(ticket).map_err(|why| other(invalid(why)))?;
         let (lifeline, socket) = pool_os::pack(parcel).map_err(explain)?;
         let (reply, theirs) =
@@ -162,13 +186,16 @@ impl Server {
         let reply = ParentFd::new(reply);
         let id = self.expect(lifeline, on_exit)?;
         let sent = self.send(Request::Spawn(id), &[theirs.as_fd(), socket.as_fd()]);
-        drop(theirs);
+        Ok(Asked { id, sent, reply, socket })
+    }
+
+    fn answer(self: &Arc<Self>, asked: Asked) -> Result<Box<dyn Worker>, SpawnError> {
+        let Asked { id, sent, reply, socket } = asked;
         let started = match sent {
             Ok(()) => self.reply(&reply),
             Err(Errno::PIPE | Errno::CONNRESET) => Err(self.death()),
             Err(error) => Err(SpawnError::from_io("ask for a worker", error.into())),
         };
-        // Not before the answer: Apple's systems may lose a socket that is held by a message only.
         drop(socket);
         match started.and_then(|started| self.confirm(id).map(|()| started)) {
             Ok((pid, process)) => Ok(Box::new(ForkedWorker { pid, id, process, server: Arc::clone(self) })),
@@ -303,6 +330,21 @@ impl Server {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts workers by a server. If there is none, each tries to get one.
+pub(crate) fn spawn_many(
+    server: impl Fn() -> Result<Arc<Server>, SpawnError>,
+    starts: Vec<(Ticket, OnExit)>,
+) -> Vec<Result<Box<dyn Worker>, SpawnError>> {
+    match server() {
+        Ok(server) => server.spawn_many(starts),
+        Err(error) => {
+            let mut error = Some(error);
+            let start = |(ticket, on_exit)| error.take().map_or_else(|| server()?.spawn(ticket, on_exit), Err);
+            starts.into_iter().map(start).collect()
+        }
     }
 }
 

@@ -143,7 +143,13 @@ impl Machine {
         }
     }
 
+    /// Pauses before the next start. What was under way when a pause began does not make it longer: it failed for
+    /// the same reason.
     fn back_off(&mut self, now: Duration) {
+        self.has_stumbled = true;
+        if now < self.spawn_after {
+            return;
+        }
         let limit = self.config.restart_limit;
         let doubled = limit.backoff_min.saturating_mul(1 << self.stumbles.min(20));
         self.stumbles += 1;

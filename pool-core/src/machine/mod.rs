@@ -212,6 +212,8 @@ pub struct Machine {
     failures: u32,
     /// The same, and failed attempts to start one, for the length of the next pause.
     stumbles: u32,
+    /// Whether there ever was one of either.
+    has_stumbled: bool,
     /// No worker may be ordered before.
     spawn_after: Duration,
     /// Since when workers are being ordered without one being ready.
@@ -238,6 +240,7 @@ impl Machine {
             cancel_returned: false,
             failures: 0,
             stumbles: 0,
+            has_stumbled: false,
             spawn_after: Duration::ZERO,
             failing_since: None,
             last_failed: None,
@@ -372,6 +375,12 @@ impl Machine {
             // Nothing is left that a fact could be about.
             (Closed, _) => {}
         }
+    }
+
+    /// Whether workers may be started several at a time. One has to work first; and where something ran out,
+    /// those that are half started would take from each other what one of them could have.
+    pub fn may_start_many(&self) -> bool {
+        !self.has_stumbled && self.count(State::Live) > 0
     }
 
     /// When to report [`Input::TimePassed`] at the latest.

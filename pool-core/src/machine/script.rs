@@ -80,6 +80,18 @@ impl Script {
 }
 
 #[test]
+fn workers_start_several_at_a_time_once_one_works_and_until_something_runs_out() {
+    let mut pool = Script::new(config(3));
+    pool.submit();
+    assert!(!pool.machine.may_start_many(), "nobody knows yet whether workers work");
+    pool.feed(Input::WorkerReady(w(0), Some(8)));
+    assert!(pool.machine.may_start_many());
+    pool.submit();
+    pool.feed(Input::SpawnFailed { worker: w(1), transient: true });
+    assert!(!pool.machine.may_start_many(), "something ran out");
+}
+
+#[test]
 fn workers_are_started_on_demand_and_those_that_are_starting_count() {
     let mut pool = Script::new(config(2));
     assert_eq!(pool.submit(), [Output::Spawn(w(0))]);
