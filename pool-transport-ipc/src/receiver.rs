@@ -39,6 +39,8 @@ struct Receiver {
     has_ended: bool,
     /// Somebody wants the link to end.
     is_woken: bool,
+    /// One of the two in the set is closed, and so no longer in it.
+    is_one_closed: bool,
     decoder: Decoder,
 }
 
@@ -78,7 +80,15 @@ impl Receiver {
         let sent = lock(&line.out).connect(to_worker);
         line.judge(sent);
         let decoder = Decoder::new(line.address.frame_max);
-        Ok(Self { line: Arc::clone(line), set, worker, has_ended: false, is_woken: false, decoder })
+        Ok(Self {
+            line: Arc::clone(line),
+            set,
+            worker,
+            has_ended: false,
+            is_woken: false,
+            is_one_closed: false,
+            decoder,
+        })
     }
 
     /// Works until the link ends.
@@ -86,9 +96,10 @@ impl Receiver {
         let why = match self.receive_all() {
             Ok(why) | Err(why) => why,
         };
-        // On Windows a set of two aborts the process when it is dropped, if there is news of one of them.
+        // On Windows a set of two aborts the process when it is dropped, if there is news of one of them. The call to
+        // wake up is followed by the end of its channel: there are no forked copies there that could keep it open.
         self.line.wake();
-        while !self.has_ended && !self.is_woken {
+        while cfg!(windows) && !self.is_one_closed {
             let Ok(results) = self.select() else { break };
             self.note(&results);
         }
@@ -147,6 +158,7 @@ impl Receiver {
     /// Looks for the worker's end and for the wake-up call, each of which comes once.
     fn note(&mut self, results: &[IpcSelectionResult]) {
         for result in results {
+            self.is_one_closed |= matches!(result, IpcSelectionResult::ChannelClosed(_));
             match result {
                 IpcSelectionResult::ChannelClosed(of) if *of == self.worker => self.has_ended = true,
                 IpcSelectionResult::MessageReceived(of, _) if *of == self.worker => {}
