@@ -207,6 +207,19 @@ pub enum Arrival {
     Unusable(String),
 }
 
+impl Arrival {
+    /// A worker with this ticket; if that is none, one that leaves the reason as its last words.
+    pub fn with(ticket: Result<Ticket, &'static str>, last_words: impl FnOnce(&str) + Send + 'static) -> Self {
+        match ticket {
+            Ok(ticket) => Self::Worker { ticket, last_words: Box::new(last_words) },
+            Err(why) => {
+                last_words(why);
+                Self::Unusable(why.to_owned())
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -65,6 +65,31 @@ pub struct Ticket {
     pub handles: Vec<Handle>,
 }
 
+impl Ticket {
+    /// The ticket as bytes and handles, for spawners that send it: the transport's name, after its length in two
+    /// bytes, and the ticket's own bytes.
+    ///
+    /// # Errors
+    /// If the transport's name is too long to be one.
+    pub fn pack(self) -> Result<(Vec<u8>, Vec<Handle>), &'static str> {
+        let name = self.transport.as_bytes();
+        let len = u16::try_from(name.len()).map_err(|_| "the transport's name is too long")?;
+        Ok(([len.to_le_bytes().as_slice(), name, &self.bytes].concat(), self.handles))
+    }
+
+    /// What was [packed](Self::pack).
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn unpack(bytes: &[u8], handles: Vec<Handle>) -> Result<Self, &'static str> {
+        const SHORT: &str = "the ticket is cut short";
+        let (len, rest) = bytes.split_first_chunk::<2>().ok_or(SHORT)?;
+        let (name, bytes) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len))).ok_or(SHORT)?;
+        let transport = std::str::from_utf8(name).map_err(|_| "the transport's name is not text")?.to_owned();
+        Ok(Self { transport, bytes: bytes.to_vec(), handles })
+    }
+}
+
 /// What a link can do. Data, not wishes: the conformance kit chooses its cases by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -336,4 +361,26 @@ pub trait Channel: Send {
     /// If the parent is gone, or the frame exceeds the limit ([`io::ErrorKind::InvalidInput`]; nothing was
     /// sent then, and the channel is usable).
     fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_survives_the_journey() {
+        for (transport, bytes) in [("pipe", vec![1, 2, 3]), ("", vec![]), ("x", vec![0; 300])] {
+            let ticket = Ticket { transport: transport.to_owned(), bytes: bytes.clone(), handles: vec![] };
+            let (packed, handles) = ticket.pack().expect("packed");
+            let back = Ticket::unpack(&packed, handles).expect("unpacked");
+            assert_eq!((back.transport.as_str(), back.bytes), (transport, bytes));
+        }
+    }
+
+    #[test]
+    fn cut_off_tickets_are_refused() {
+        for bytes in [vec![], vec![1], vec![1, 0], vec![9, 0, b'a'], vec![1, 0, 0xff]] {
+            assert!(Ticket::unpack(&bytes, vec![]).is_err());
+        }
+    }
 }

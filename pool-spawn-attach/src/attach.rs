@@ -11,13 +11,13 @@ use pool_core::error::Exit;
 use pool_core::spawner::{Entry, ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
-use pool_os::{Ended, Guest, LaunchError};
+use pool_os::{Ended, Guest, LaunchError, Parcel};
 
 use crate::invitation::Invitations;
 use crate::lobby::{Joined, Lobby};
 use crate::name::Place;
 use crate::porter::Door;
-use crate::{AttachEntry, NAME, parcel};
+use crate::{AttachEntry, NAME};
 
 /// Workers are started by hand, and join with an [`Invitation`](crate::Invitation).
 ///
@@ -115,8 +115,9 @@ impl Spawner for Attach {
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
         let Joined { connection, peer } = self.lobby.take().ok_or(SpawnError::Vacant)?;
-        let parcel =
-            parcel::pack(ticket).map_err(|what| other(io::Error::new(io::ErrorKind::InvalidInput, what)))?;
+        let invalid = |what| other(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let (bytes, handles) = ticket.pack().map_err(invalid)?;
+        let parcel = Parcel { bytes, handles };
         let on_ended = Box::new(|ended| on_exit(exit_report(ended)));
         match connection.admit(peer, parcel, on_ended) {
             Ok(guest) => Ok(Box::new(Attached(guest))),

@@ -8,11 +8,12 @@ use std::time::Duration;
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::{ConnectOptions, Stream};
 use pool_core::spawner::{Arrival, Entry};
+use pool_core::transport::Ticket;
 
 use crate::greeting::{Greeting, why_refused};
 use crate::invitation::Invitation;
 use crate::name::Name;
-use crate::{NAME, parcel, platform};
+use crate::{NAME, platform};
 
 /// Makes a process a worker of the pool whose [`Invitation`] is in its environment.
 ///
@@ -72,13 +73,9 @@ fn join(invitation: &Invitation) -> Result<Arrival, String> {
     Ok(match arrival {
         pool_os::Arrival::NotOurs => Arrival::Unusable(format!("the pool `{name}` admitted it without a ticket")),
         pool_os::Arrival::Unusable(why) => Arrival::Unusable(why),
-        pool_os::Arrival::Parcel { parcel, last_words } => match parcel::unpack(parcel) {
-            Ok(ticket) => Arrival::Worker { ticket, last_words: Box::new(|why| last_words.say(why)) },
-            Err(why) => {
-                last_words.say(why);
-                Arrival::Unusable(why.to_owned())
-            }
-        },
+        pool_os::Arrival::Parcel { parcel, last_words } => {
+            Arrival::with(Ticket::unpack(&parcel.bytes, parcel.handles), |why| last_words.say(why))
+        }
     })
 }
 

@@ -24,7 +24,6 @@ mod greeting;
 mod invitation;
 mod lobby;
 mod name;
-mod parcel;
 mod porter;
 
 #[cfg(unix)]

@@ -4,8 +4,9 @@ use std::env;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pool_core::spawner::{Arrival, Entry};
+use pool_core::transport::Ticket;
 
-use crate::{MARKER, NAME, parcel};
+use crate::{MARKER, NAME};
 
 /// Receives the ticket in a worker that [`Exec`](crate::Exec) has started.
 ///
@@ -38,13 +39,9 @@ impl Entry for ExecEntry {
         match pool_os::arrive() {
             pool_os::Arrival::NotOurs => Arrival::NotAWorker,
             pool_os::Arrival::Unusable(why) => Arrival::Unusable(why),
-            pool_os::Arrival::Parcel { parcel, last_words } => match parcel::unpack(parcel) {
-                Ok(ticket) => Arrival::Worker { ticket, last_words: Box::new(|why| last_words.say(why)) },
-                Err(why) => {
-                    last_words.say(why);
-                    Arrival::Unusable(why.to_owned())
-                }
-            },
+            pool_os::Arrival::Parcel { parcel, last_words } => {
+                Arrival::with(Ticket::unpack(&parcel.bytes, parcel.handles), |why| last_words.say(why))
+            }
         }
     }
 }

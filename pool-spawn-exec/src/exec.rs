@@ -10,10 +10,10 @@ use pool_core::error::Exit;
 use pool_core::spawner::{Entry, ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
-use pool_os::{Child, Ended, LaunchError, Launcher};
+use pool_os::{Child, Ended, LaunchError, Launcher, Parcel};
 
 use crate::program::{Program, not_runnable};
-use crate::{ExecEntry, MARK, MARKER, NAME, parcel};
+use crate::{ExecEntry, MARK, MARKER, NAME};
 
 /// Starts each worker as a new process of this program, or of another one.
 ///
@@ -128,8 +128,9 @@ impl Spawner for Exec {
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
         self.program.check()?;
-        let parcel =
-            parcel::pack(ticket).map_err(|what| other(io::Error::new(io::ErrorKind::InvalidInput, what)))?;
+        let invalid = |what| other(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let (bytes, handles) = ticket.pack().map_err(invalid)?;
+        let parcel = Parcel { bytes, handles };
         let on_ended = Box::new(|ended| on_exit(exit_report(ended)));
         match self.launcher.launch(self.command()?, parcel, on_ended) {
             Ok(child) => Ok(Box::new(ExecWorker(child))),

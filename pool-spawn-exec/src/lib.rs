@@ -9,7 +9,6 @@
 
 mod entry;
 mod exec;
-mod parcel;
 mod program;
 
 pub use entry::ExecEntry;

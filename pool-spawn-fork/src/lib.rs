@@ -39,7 +39,6 @@ cfg_if::cfg_if! {
 
         mod alone;
         mod sys;
-        mod ticket;
 
         pub use alone::TooManyThreads;
         pub use entry::ForkServerEntry;

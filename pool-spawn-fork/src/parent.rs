@@ -20,13 +20,12 @@ use pool_core::error::Exit;
 use pool_core::spawner::{ExitReport, OnExit, Signal, SpawnError, Worker};
 use pool_core::transport::Ticket;
 use pool_os::parent_fds::ParentFd;
-use pool_os::{LaunchError, Lifeline};
+use pool_os::{LaunchError, Lifeline, Parcel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use crate::protocol::{self, REPLY, Report, Request};
-use crate::ticket;
 
 /// A server, as its parent sees it. Dropping the value does not end it: [`finish`](Self::finish) does.
 pub(crate) struct Server {
@@ -179,8 +178,8 @@ impl Server {
     }
 
     fn ask(&self, ticket: Ticket, on_exit: OnExit) -> Result<Asked, SpawnError> {
-        let parcel = ticket::pack(ticket).map_err(|why| other(invalid(why)))?;
-        let (lifeline, socket) = pool_os::pack(parcel).map_err(explain)?;
+        let (bytes, handles) = ticket.pack().map_err(|why| other(invalid(why)))?;
+        let (lifeline, socket) = pool_os::pack(Parcel { bytes, handles }).map_err(explain)?;
         let (reply, theirs) =
             UnixStream::pair().map_err(|error| SpawnError::from_io("make a socket pair", error))?;
         let reply = ParentFd::new(reply);

@@ -1,10 +1,11 @@
 //! The forked worker, from the fork to the first thing it does for itself.
 
 use pool_core::spawner::Arrival;
+use pool_core::transport::Ticket;
 use rustix::process::{Signal, getpid, getppid, kill_process};
 
+use crate::hooks;
 use crate::server::Forked;
-use crate::{hooks, ticket};
 
 /// Makes a worker of a process that has just been forked: takes what the parent sent, ties its life to the
 /// parent's and to the server's, and renews what the fork has duplicated.
@@ -19,11 +20,6 @@ pub(crate) fn arrive(forked: Forked) -> Arrival {
     if getppid() != Some(server) {
         let _ = kill_process(getpid(), Signal::KILL);
     }
-    match hooks::run().and_then(|()| ticket::unpack(parcel)) {
-        Ok(ticket) => Arrival::Worker { ticket, last_words: Box::new(|why| last_words.say(why)) },
-        Err(why) => {
-            last_words.say(why);
-            Arrival::Unusable(why.to_owned())
-        }
-    }
+    let ticket = hooks::run().and_then(|()| Ticket::unpack(&parcel.bytes, parcel.handles));
+    Arrival::with(ticket, |why| last_words.say(why))
 }
