@@ -40,6 +40,8 @@ mod windows;
 
 pub use launch::{Ended, LaunchError, Launcher, OnEnded};
 pub use parcel::{Arrival, BYTES_MAX, HANDLES_MAX, Handle, LAST_WORDS_MAX, Parcel, Signal};
+#[cfg(target_os = "linux")]
+pub use program::threads;
 pub use program::{is_elevated, locate};
 #[cfg(unix)]
 pub use program::{own_name, own_path};

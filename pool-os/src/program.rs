@@ -94,6 +94,15 @@ pub fn is_elevated() -> bool {
     platform::is_elevated()
 }
 
+/// How many threads this process has.
+///
+/// # Errors
+/// If the system does not tell.
+#[cfg(target_os = "linux")]
+pub fn threads() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/task")?.count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,7 +23,7 @@ impl Alone {
     /// If there are others, with a [`TooManyThreads`]; or if it cannot be told.
     #[cfg(target_os = "linux")]
     pub(crate) fn check() -> io::Result<Self> {
-        match std::fs::read_dir("/proc/self/task")?.count() {
+        match pool_os::threads()? {
             1 => Ok(Self(())),
             count => Err(io::Error::other(TooManyThreads { count })),
         }

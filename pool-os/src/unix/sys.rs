@@ -47,7 +47,7 @@ pub(super) fn replace(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
 /// where this process may have threads, which may be reading it.
 pub fn forget_variable(name: &str) {
     #[cfg(target_os = "linux")]
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1) {
+    if crate::threads().is_ok_and(|threads| threads == 1) {
         // SAFETY: nobody else reads the environment, for this is the only thread, as was just counted; and what is
         // no thread yet must be started by this one.
         unsafe { std::env::remove_var(name) };
