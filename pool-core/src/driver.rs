@@ -23,7 +23,7 @@ use crate::machine::{BreakCause, Cancel, Config, How, Input, Machine, Output, Ph
 use crate::slot::{Letter, Reply, Slot};
 use crate::spawner::Signal;
 use crate::transport::{Claim, Seq};
-use crate::wire::{Failure, Hello, Initializer, Welcome};
+use crate::wire::{Failure, Hello, Initializer, Terms};
 
 /// What the supervisor is asked to do.
 #[derive(Debug)]
@@ -254,11 +254,20 @@ impl Pool {
         }
     }
 
-    /// What a worker that said hello is answered.
-    pub(crate) fn welcome(&self, worker: WorkerId, hello: &Hello) -> Result<Welcome, StartError> {
-        let ours = pool_image::identity();
-        let same = ours.is_ok_and(|image| !hello.image.is_empty() && image.bytes == hello.image);
-        if self.settings.same_image && !same {
+    /// What is laid down for each worker.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            image: pool_image::identity().map(|image| image.bytes.clone()).unwrap_or_default(),
+            codec: self.settings.codec.name().to_owned(),
+            frame_max: self.settings.frame_max as u64,
+            initializes: self.settings.initializer.is_some(),
+        }
+    }
+
+    /// Whether a worker that says this can be one of this pool's.
+    pub(crate) fn admit(&self, hello: &Hello) -> Result<(), StartError> {
+        let is_same = || pool_image::identity().is_ok_and(|ours| ours.bytes == hello.image);
+        if self.settings.same_image && !is_same() {
             return Err(StartError::OtherImage);
         }
         let codec = self.settings.codec.name();
@@ -268,13 +277,7 @@ impl Pool {
                 hello.codecs.join(", ")
             )));
         }
-        Ok(Welcome {
-            worker: worker.0,
-            codec: codec.to_owned(),
-            frame_max: self.settings.frame_max as u64,
-            same_image: same,
-            initializer: self.settings.initializer.as_ref().map(|(_, initializer)| initializer.clone()),
-        })
+        Ok(())
     }
 
     pub(crate) fn initializer_failed(&self, slot: &Slot, failure: Failure) -> InitializerFailed {

@@ -159,7 +159,8 @@ impl Builder {
             Some((native, encode)) => {
                 let function = WireFunction::native(native).ok_or(SpawnError::ForeignImage)?;
                 let argument = encode(self.codec)?;
-                let (size, max) = (argument.len(), transport.frame_max().saturating_sub(wire::WELCOME_HEAD_MAX));
+                let (size, max) =
+                    (argument.len(), transport.frame_max().saturating_sub(wire::INITIALIZE_HEAD_MAX));
                 if size > max {
                     return Err(BuildError::TooLarge { task: native.name().to_owned(), size, max });
                 }

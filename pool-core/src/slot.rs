@@ -24,8 +24,8 @@ use crate::wire::{self, Failure, Hello, Kind, NoHello, Status, Token};
 enum Stage {
     /// Nothing has come from the worker.
     Silent,
-    /// It was welcomed, and runs its initializer.
-    Welcomed,
+    /// It has introduced itself, and runs its initializer, if there is one.
+    Greeted,
     /// It takes calls.
     Live,
     /// It broke the rules; whatever comes is ignored.
@@ -129,7 +129,7 @@ impl Slot {
         debug_assert!(fresh, "invariant: a worker has one link");
     }
 
-    /// Takes the started process, which gets what was posted meanwhile: its welcome, or the signal if it is
+    /// Takes the started process, which gets what was posted meanwhile: its initializer, or the signal if it is
     /// not wanted any more. True if it has ended meanwhile: then its end is still to be told.
     pub(crate) fn set_worker(&self, worker: Box<dyn Worker>) -> bool {
         let has_ended = {
@@ -335,7 +335,7 @@ impl LinkEvents for Sink {
         let stage = *lock(&slot.stage);
         let accepted = match stage {
             Stage::Silent => hello(&pool, &slot, &frame),
-            Stage::Welcomed => ready(&pool, &slot, &frame),
+            Stage::Greeted => ready(&pool, &slot, &frame),
             Stage::Live => live(&pool, &slot, frame),
             Stage::Refused => Ok(()),
         };
@@ -384,13 +384,15 @@ fn hello(pool: &Pool, slot: &Slot, frame: &[u8]) -> Result<(), StartError> {
     if Some(&hello.token) != slot.token.get() {
         return Err(StartError::Token);
     }
-    let welcome = pool.welcome(slot.id, &hello)?;
-    *lock(&slot.stage) = Stage::Welcomed;
-    slot.post(Letter::Frame(wire::frame(Kind::Welcome, &welcome)));
-    // A quick worker is here before its start has returned. Welcomed at once it could fail before its
-    // process id is known; `set_worker` comes after the letter is posted, or we see the worker here.
-    if slot.has_worker() {
-        slot.flush();
+    pool.admit(&hello)?;
+    *lock(&slot.stage) = Stage::Greeted;
+    if let Some((_, initializer)) = &pool.settings.initializer {
+        slot.post(Letter::Frame(wire::frame(Kind::Initialize, initializer)));
+        // A quick worker is here before its start has returned. Its initializer could fail before its process id
+        // is known; `set_worker` comes after the letter is posted, or we see the worker here.
+        if slot.has_worker() {
+            slot.flush();
+        }
     }
     Ok(())
 }

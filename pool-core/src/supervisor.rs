@@ -16,7 +16,7 @@ use crate::machine::Input;
 use crate::slot::{Sink, Slot};
 use crate::spawner::{ExitReport, OnExit, SpawnError, Spawner, is_shortage};
 use crate::transport::{Ticket, Transport};
-use crate::wire::{self, Envelope, Token};
+use crate::wire::{Envelope, Token};
 
 pub(crate) struct Supervisor {
     pub(crate) pool: Arc<Pool>,
@@ -119,8 +119,8 @@ impl Supervisor {
             return Err(called_off());
         }
         if self.pool.settings.same_image {
-            // Remembered from here on. Asked for when a worker says hello, at a moment without a free
-            // descriptor, it would make our own worker a stranger.
+            // Remembered from here on. Asked for later, at a moment without a free descriptor, it would make our own
+            // worker a stranger.
             pool_image::identity().map_err(|why| {
                 let (what, source) = ("tell this program from others", io::Error::other(why));
                 StartError::Spawn(Arc::new(SpawnError::Resources { what, source }))
@@ -132,7 +132,7 @@ impl Supervisor {
         let sink = Arc::new(Sink { pool: pool.clone(), slot: weak_slot.clone() });
         let (link, mut ticket) = self.transport.open(sink).map_err(|error| StartError::Link(Arc::new(error)))?;
         slot.set_link(link);
-        ticket.bytes = wire::to_bytes(&Envelope { token, transport: ticket.bytes });
+        ticket.bytes = Envelope::encode(&token, &ticket.bytes, &self.pool.terms());
         let id = slot.id;
         let on_exit = Box::new(move |report: ExitReport| {
             if let Some((pool, slot)) = pool.upgrade().zip(weak_slot.upgrade())

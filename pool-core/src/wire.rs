@@ -2,18 +2,23 @@
 //!
 //! ```text
 //!  worker                          parent
-//!  Hello  ───────────────────────►            magic, version, token, image, what it knows
-//!         ◄─────────────────────── Welcome    codec, limits, initializer
+//!         ◄─────────────────────── the ticket: token, the transport's part, terms (image, codec, limits)
+//!  Hello  ───────────────────────►             magic, version, token, image, what it knows
+//!         ◄─────────────────────── Initialize  where the terms announce one
 //!  Ready | InitFailed ───────────►
-//!         ◄─────────────────────── Call …     seq, function, argument
+//!         ◄─────────────────────── Call …      seq, function, argument
 //!  Reply … ──────────────────────►            seq, status, result
 //!         ◄─────────────────────── Stop
 //!  Bye    ───────────────────────►            and the end
 //! ```
 //!
+//! The terms come with the ticket so that a worker without an initializer waits for nothing before its first
+//! call: with many starting at once, each wait is a wake-up on both sides.
+//!
 //! The first byte of a frame says which it is. `Hello` begins with a magic number and the version, which
-//! never change their place, so that a worker of another release is told from one that talks nonsense. The
-//! frames of the hot path are laid out by hand; the others are postcard.
+//! never change their place, so that a worker of another release is told from one that talks nonsense: token and
+//! transport come first in the ticket for the same reason. The frames of the hot path are laid out by hand; the
+//! others are postcard.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +27,14 @@ use crate::function::{Native, TaskRef};
 use crate::transport::Seq;
 
 /// Counts up with each change to what is said here.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 const MAGIC: [u8; 8] = *b"prcpool\x1a";
 
 /// The first byte of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    Welcome = 1,
+    Initialize = 1,
     Call = 2,
     Stop = 3,
     Hello = 65,
@@ -41,7 +46,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     const ALL: [Self; 8] = [
-        Self::Welcome,
+        Self::Initialize,
         Self::Call,
         Self::Stop,
         Self::Hello,
@@ -63,10 +68,34 @@ impl Kind {
 pub(crate) type Token = [u8; 16];
 
 /// What the core puts around a transport's own bytes in a ticket.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Envelope {
     pub(crate) token: Token,
     pub(crate) transport: Vec<u8>,
+    /// `None` if they are not of this release.
+    pub(crate) terms: Option<Terms>,
+}
+
+/// What the parent lays down for a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Terms {
+    /// The parent's. Empty if it cannot be told.
+    pub(crate) image: Vec<u8>,
+    pub(crate) codec: String,
+    pub(crate) frame_max: u64,
+    /// A frame to initialize it follows its greeting.
+    pub(crate) initializes: bool,
+}
+
+impl Envelope {
+    pub(crate) fn encode(token: &Token, transport: &[u8], terms: &Terms) -> Vec<u8> {
+        [to_bytes(&(token, transport)), to_bytes(terms)].concat()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let ((token, transport), rest) = postcard::take_from_bytes(bytes).ok()?;
+        Some(Self { token, transport, terms: from_bytes(rest) })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,19 +136,9 @@ impl Hello {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Welcome {
-    pub(crate) worker: u64,
-    pub(crate) codec: String,
-    pub(crate) frame_max: u64,
-    /// Functions may be named by their place in the image.
-    pub(crate) same_image: bool,
-    pub(crate) initializer: Option<Initializer>,
-}
-
-/// What a welcome takes beside the initializer's argument: three tags, four numbers of up to ten bytes, two
-/// lengths of up to ten, and a codec's name.
-pub(crate) const WELCOME_HEAD_MAX: usize = 100;
+/// What the frame to initialize a worker takes beside the argument: two tags, two numbers of up to ten bytes or a
+/// name and its length, and the argument's length.
+pub(crate) const INITIALIZE_HEAD_MAX: usize = 2 + 10 + NAME_MAX + 10;
 
 /// A function and its encoded argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -335,6 +354,22 @@ mod tests {
         let whole = to_bytes(&panicked("text"));
         assert_eq!(failure(panicked("text"), whole.len()), whole);
         assert!(failure(panicked("text"), whole.len() - 1).len() < whole.len());
+    }
+
+    #[test]
+    fn what_every_release_must_find_in_a_ticket_comes_first() {
+        let terms =
+            Terms { image: vec![7; 20], codec: "postcard".to_owned(), frame_max: 1 << 40, initializes: true };
+        let bytes = Envelope::encode(&[3; 16], b"transport", &terms);
+        assert_eq!(bytes[..26], [[3; 16].as_slice(), &[9], b"transport"].concat());
+        for cut in [0, 16, 25] {
+            assert!(Envelope::decode(&bytes[..cut]).is_none(), "{cut}");
+        }
+        for (cut, expected) in [(26, None), (bytes.len() - 1, None), (bytes.len(), Some(terms))] {
+            let envelope = Envelope::decode(&bytes[..cut]).unwrap();
+            assert_eq!((envelope.token, envelope.transport.as_slice()), ([3; 16], b"transport".as_slice()));
+            assert_eq!(envelope.terms, expected, "{cut}");
+        }
     }
 
     #[test]

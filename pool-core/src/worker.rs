@@ -27,7 +27,7 @@ use crate::function::{Invocation, Native, Ran, Tasks};
 use crate::spawner::{Arrival, Entry};
 use crate::transport::{Channel, Connector, Ticket, Transport};
 use crate::wire::{
-    self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Welcome, WireFunction,
+    self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Terms, WireFunction,
 };
 
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
@@ -157,10 +157,13 @@ fn connector(registry: &Registry, name: &str) -> Result<Box<dyn Connector>, Stri
 struct Worker<'a> {
     /// How it introduces itself.
     hello: Hello,
+    /// What the parent has laid down.
+    terms: Option<Terms>,
     channel: Box<dyn Channel>,
     tasks: &'a Tasks,
     codec: Codec,
     frame_max: usize,
+    /// The parent is the same program, so that functions may be named by their place in it.
     same_image: bool,
     /// The process that joined the pool.
     pid: u32,
@@ -172,8 +175,8 @@ const KEEP: usize = 1 << 20;
 impl<'a> Worker<'a> {
     /// Makes the worker's end of the link.
     fn connect(connector: &dyn Connector, tasks: &'a Tasks, ticket: &mut Ticket) -> Result<Self, String> {
-        let Envelope { token, transport } = wire::from_bytes(&ticket.bytes)
-            .ok_or("the ticket is not of this library's making, or of another release")?;
+        let Envelope { token, transport, terms } =
+            Envelope::decode(&ticket.bytes).ok_or("the ticket is not of this library's making")?;
         let handles = std::mem::take(&mut ticket.handles);
         let ticket = Ticket { transport: ticket.transport.clone(), bytes: transport, handles };
         let channel = connector.connect(ticket).map_err(|error| format!("cannot connect: {error}"))?;
@@ -181,29 +184,33 @@ impl<'a> Worker<'a> {
         let codecs = Codec::available().iter().map(|codec| codec.name().to_owned()).collect();
         let hello = Hello { token, image, codecs };
         let (frame_max, pid) = (usize::MAX, std::process::id());
-        Ok(Self { hello, channel, tasks, codec: Codec::default(), frame_max, same_image: false, pid })
+        Ok(Self { hello, terms, channel, tasks, codec: Codec::default(), frame_max, same_image: false, pid })
     }
 
     /// Introduces itself, and runs calls until told to stop.
     fn serve(&mut self) -> Result<(), String> {
-        self.send(&self.hello.encode())?;
-        let mut frame = Vec::new();
-        if !self.receive(&mut frame)? {
-            return Ok(());
-        }
-        let welcome = match Kind::split(&frame) {
-            Some((Kind::Welcome, rest)) => wire::from_bytes::<Welcome>(rest),
-            _ => None,
-        };
-        let welcome = welcome.ok_or("the parent's welcome is malformed")?;
         install_hook();
-        self.frame_max = usize::try_from(welcome.frame_max).unwrap_or(usize::MAX);
-        self.same_image = welcome.same_image;
-        self.codec = welcome.codec.parse().map_err(|error: CodecNameError| error.to_string())?;
-        if let Some(failure) = welcome.initializer.and_then(|initializer| self.initialize(&initializer)) {
-            let failure = wire::failure(failure, self.frame_max.saturating_sub(1));
-            self.send(&[[Kind::InitFailed as u8].as_slice(), &failure].concat())?;
-            return Err("the initializer failed".to_owned());
+        // In any case, and first: it tells the parent what is wrong, if something is.
+        self.send(&self.hello.encode())?;
+        let terms = self.terms.take().ok_or("the ticket's terms are of another release")?;
+        self.codec = terms.codec.parse().map_err(|error: CodecNameError| error.to_string())?;
+        self.frame_max = usize::try_from(terms.frame_max).unwrap_or(usize::MAX);
+        self.same_image = !terms.image.is_empty() && terms.image == self.hello.image;
+        let mut frame = Vec::new();
+        if terms.initializes {
+            if !self.receive(&mut frame)? {
+                return Ok(());
+            }
+            let initializer = match Kind::split(&frame) {
+                Some((Kind::Initialize, rest)) => wire::from_bytes::<Initializer>(rest),
+                _ => None,
+            };
+            let initializer = initializer.ok_or("the parent's order to initialize is malformed")?;
+            if let Some(failure) = self.initialize(&initializer) {
+                let failure = wire::failure(failure, self.frame_max.saturating_sub(1));
+                self.send(&[[Kind::InitFailed as u8].as_slice(), &failure].concat())?;
+                return Err("the initializer failed".to_owned());
+            }
         }
         self.send(&[Kind::Ready as u8])?;
         let mut reply = Vec::new();

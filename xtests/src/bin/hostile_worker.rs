@@ -12,6 +12,7 @@ use pool_core::transport::{Channel, Connector, Seq, Ticket};
 use pool_spawn_exec::ExecEntry;
 use pool_transport_pipe::PipeConnector;
 
+const VERSION: u16 = 2;
 const CALL: u8 = 2;
 const HELLO: u8 = 65;
 const READY: u8 = 66;
@@ -55,10 +56,10 @@ struct Worker {
 impl Worker {
     fn arrive() -> Self {
         let Arrival::Worker { ticket, .. } = ExecEntry.arrive() else { exit(90) };
-        // The core's part of the ticket: the token, then the transport's own bytes after their length.
+        // The core's part of the ticket: the token, the transport's own bytes after their length, terms.
         let (token, rest) = ticket.bytes.split_first_chunk::<16>().expect("a token");
         let (len, bytes) = rest.split_first().expect("a length");
-        assert_eq!(usize::from(*len), bytes.len());
+        let bytes = &bytes[..usize::from(*len)];
         let raw = File::from(ticket.handles[1].try_clone().expect("another descriptor"));
         let token = *token;
         let channel = PipeConnector.connect(Ticket { bytes: bytes.to_vec(), ..ticket }).expect("connected");
@@ -66,17 +67,17 @@ impl Worker {
     }
 
     fn greet(&mut self, act: &str) {
-        let good = hello(1, self.token, "postcard");
+        let good = hello(VERSION, self.token, "postcard");
         match act {
             "garbage first" => self.send(b"hello, is it me you are looking for?"),
             "empty first" => self.send(b""),
             "ready first" => self.send(&[READY]),
             "reply first" => self.send(&reply(0, 0, &[42])),
             "other version" => self.send(&hello(999, self.token, "postcard")),
-            "wrong token" => self.send(&hello(1, [7; 16], "postcard")),
+            "wrong token" => self.send(&hello(VERSION, [7; 16], "postcard")),
             "wrong magic" => self.send(&[&[HELLO], b"prcpool!".as_slice(), &[1, 0]].concat()),
             "short hello" => self.send(&good[..20]),
-            "other codec" => self.send(&hello(1, self.token, "pickle")),
+            "other codec" => self.send(&hello(VERSION, self.token, "pickle")),
             "too long" => self.raw(&0xffff_fff0_u32.to_le_bytes()),
             "half a frame" => {
                 self.raw(&[100, 0, 0, 0, 1, 2, 3]);
@@ -91,14 +92,13 @@ impl Worker {
     fn serve(&mut self, act: &str) {
         match act {
             "hello then garbage" => self.send(b"garbage"),
-            "hello twice" => self.send(&hello(1, self.token, "postcard")),
+            "hello twice" => self.send(&hello(VERSION, self.token, "postcard")),
             "bye early" => self.send(&[BYE]),
             "malformed init failure" => self.send(&[INIT_FAILED, 0xff, 0xff]),
             "hello then exit" => exit(5),
             "never ready" => self.idle(),
             _ => {}
         }
-        self.receive();
         self.send(&[READY]);
         if act == "ready then exit" {
             exit(6);
@@ -125,7 +125,7 @@ impl Worker {
             "malformed failure" => self.send(&reply(seq, 1, &[200, 200])),
             "unknown kind" => self.send(&[200, 1]),
             "parent's kind" => self.send(&[CALL, 1]),
-            "hello late" => self.send(&hello(1, self.token, "postcard")),
+            "hello late" => self.send(&hello(VERSION, self.token, "postcard")),
             "too long late" => self.raw(&0xffff_fff0_u32.to_le_bytes()),
             "half a frame late" => {
                 self.raw(&[100, 0, 0, 0, REPLY, 2, 3]);
