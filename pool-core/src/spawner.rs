@@ -245,4 +245,8 @@ pub trait Entry: fmt::Debug + Send + Sync {
     /// Receives what the parent sent, sets up the lifeline (S4) and empties standard input (S5). Called
     /// once, first thing in a process.
     fn arrive(&self) -> Arrival;
+
+    /// Called in a process that turned out to be no worker, and so may become a parent: for what is best done
+    /// first thing, while it has but one thread. May be called more than once.
+    fn stay(&self) {}
 }

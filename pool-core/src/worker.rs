@@ -91,11 +91,11 @@ impl WorkerMain {
         let registry = context::register(self.registry);
         // All are asked: some take it as a sign that this program could become one of their workers.
         let named = registry.start_methods.iter().filter_map(|method| method.entry.as_ref());
-        let entries = named.chain(&registry.entries);
-        let asked: Vec<_> = entries.filter(|entry| entry.is_worker()).collect();
+        let entries: Vec<_> = named.chain(&registry.entries).collect();
+        let asked: Vec<_> = entries.iter().filter(|entry| entry.is_worker()).collect();
         let arrival = asked.first().map(|entry| entry.arrive());
         match arrival {
-            None | Some(Arrival::NotAWorker) => {}
+            None | Some(Arrival::NotAWorker) => entries.iter().for_each(|entry| entry.stay()),
             Some(Arrival::Unusable(why)) => {
                 eprintln!("process-pool worker: {why}");
                 std::process::exit(1);

@@ -30,6 +30,11 @@ impl Entry for ExecEntry {
         marked && !ARRIVED.load(Ordering::Acquire) && !pool_os::is_elevated() && pool_os::is_ours()
     }
 
+    fn stay(&self) {
+        #[cfg(unix)]
+        pool_os::parent_fds::make_room();
+    }
+
     fn arrive(&self) -> Arrival {
         let is_worker = self.is_worker();
         ARRIVED.store(true, Ordering::Release);

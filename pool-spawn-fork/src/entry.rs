@@ -52,6 +52,10 @@ impl Entry for ForkServerEntry {
         Self::looks_like_one()
     }
 
+    fn stay(&self) {
+        pool_os::parent_fds::make_room();
+    }
+
     fn arrive(&self) -> Arrival {
         let is_worker = self.is_worker();
         ARRIVED.store(true, Ordering::Release);

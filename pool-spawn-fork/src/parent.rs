@@ -218,7 +218,7 @@ impl Server {
 
     /// Waits for the answer: the worker's pid, and where there is such a thing the process itself.
     fn reply(&self, reply: &ParentFd) -> Result<(i32, Option<ParentFd>), SpawnError> {
-        if !is_ready(reply, PollFlags::IN, ANSWER) {
+        if !is_ready(reply, PollFlags::IN, Some(ANSWER)) {
             (self.kill)();
             let why = format!("the {} did not answer for {} s", self.what, ANSWER.as_secs());
             return Err(other(io::Error::new(io::ErrorKind::TimedOut, why)));
@@ -231,7 +231,7 @@ impl Server {
                 Ok((pid, fds.pop().map(ParentFd::new)))
             }
             // It hangs up when it is gone, and if not, it had no room for our end.
-            Err(_) if is_ready(&self.control, PollFlags::empty(), Duration::ZERO) => Err(self.death()),
+            Err(_) if is_ready(&self.control, PollFlags::empty(), Some(Duration::ZERO)) => Err(self.death()),
             Err(_) => Err(SpawnError::from_io("hand descriptors to the worker", Errno::MFILE.into())),
         }
     }
@@ -284,7 +284,10 @@ impl Server {
     fn listen(&self, bury: &Mutex<Option<Bury>>) {
         IS_LISTENER.set(true);
         let mut report = [0; Report::LEN];
-        while protocol::receive(&self.control, &mut report, &mut Vec::new()).is_ok() {
+        // Asked first: whoever waits in `receive` itself is also woken each time the server takes a request.
+        while is_ready(&self.control, PollFlags::IN, None)
+            && protocol::receive(&self.control, &mut report, &mut Vec::new()).is_ok()
+        {
             self.ended(Report::decode(&report));
         }
         let why = self.bury(bury);
@@ -396,12 +399,13 @@ impl Worker for ForkedWorker {
     }
 }
 
-/// Whether any of `flags`, or a hang-up, is there within `limit`.
-fn is_ready(socket: &ParentFd, flags: PollFlags, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
+/// Whether any of `flags`, or a hang-up, is there within `limit`, if there is one.
+fn is_ready(socket: &ParentFd, flags: PollFlags, limit: Option<Duration>) -> bool {
+    let deadline = limit.map(|limit| Instant::now() + limit);
     let mut events = [PollFd::new(socket, flags)];
     loop {
-        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut events, left.as_ref()) {
             Ok(count) => return count > 0,
             Err(Errno::INTR) => {}

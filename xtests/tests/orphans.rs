@@ -32,6 +32,7 @@ mod linux {
         busy_workers_end_with_a_killed_parent,
         workers_that_ignore_signals_end_with_a_killed_parent,
         workers_blocked_in_a_system_call_end_with_a_killed_parent,
+        workers_that_lost_the_kernels_signal_end_with_a_killed_parent,
         stopped_workers_end_with_a_killed_parent,
         workers_in_their_initializer_end_with_a_killed_parent,
         workers_that_have_not_reached_init_end_when_they_do,
@@ -134,6 +135,10 @@ mod linux {
     /// Whether it runs, or could. Who waits for an orphan, and when, is not the pool's to decide.
     fn is_there(pid: u32) -> bool {
         state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+    }
+
+    fn workers_that_lost_the_kernels_signal_end_with_a_killed_parent(subject: &Subject) {
+        Parent::start(subject, "untied", "waits").ends_by(Signal::KILL);
     }
 
     fn idle_workers_end_with_a_killed_parent(subject: &Subject) {

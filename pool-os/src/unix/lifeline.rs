@@ -72,12 +72,35 @@ impl Lifeline {
 /// running destructors or exit handlers.
 ///
 /// Nobody but the parent holds the socket's other end and nobody writes to it, so end of file means that the
-/// parent is gone. A stopped process cannot notice: that Linux ends by a signal of its own, and elsewhere the
-/// hang-up that a stopped, orphaned process group gets.
+/// parent is gone.
+///
+/// On Linux the kernel sees to it, in two ways: a signal when the parent ends, and one when the socket does. So a
+/// worker has but the one thread. Elsewhere, and where a sandbox forbids one of the two, a thread waits for the end
+/// of the socket. It cannot act in a stopped process; there it is the hang-up that a stopped, orphaned process group
+/// gets.
 pub(super) fn hold(socket: Arc<OwnedFd>) -> io::Result<()> {
-    // A parent that died before this line sends no signal, but leaves end of file for the thread below.
-    tie();
+    // A parent that died before this line sends no signal, but leaves end of file.
+    let is_tied = tie();
+    #[cfg(target_os = "linux")]
+    if is_tied && sys::die_by(socket.as_fd()).is_ok() {
+        // Or before that line.
+        if is_over(socket.as_fd()) {
+            die();
+        }
+        // Open for as long as this process lives.
+        std::mem::forget(socket);
+        return Ok(());
+    }
+    let _ = is_tied;
     hold_from_afar(socket)
+}
+
+/// Whether the other end is closed.
+#[cfg(target_os = "linux")]
+fn is_over(socket: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ends = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut ends, Some(&now))).is_ok_and(|count| count > 0)
 }
 
 /// The part of it that holds for any process, whoever started it. A stopped process notices when it goes on.
@@ -86,21 +109,26 @@ pub(super) fn hold_from_afar(socket: Arc<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
-/// The part of it that takes no thread: the kernel ends this process with its parent, where it can.
-pub(super) fn tie() {
+/// The part of it that needs no socket: the kernel ends this process with its parent, where it can. Whether it will.
+pub(super) fn tie() -> bool {
     #[cfg(target_os = "linux")]
     {
-        // A refusal is no failure: the thread does all but the case of the stopped process.
-        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         take_back_name();
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
     }
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 fn watch(socket: &OwnedFd) {
     sys::block_signals();
     let mut nothing = [0; 16];
     while let Ok(1..) | Err(Errno::INTR) = read(socket, &mut nothing) {}
-    // The parent is gone: nobody waits for anything this process could still do or say.
+    die();
+}
+
+/// The parent is gone: nobody waits for anything this process could still do or say.
+fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort();
 }

@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::sys;
@@ -94,6 +96,30 @@ impl Locked {
         numbers.into_iter().try_for_each(|number| sys::replace(number, nothing.as_fd()))
     }
 }
+
+/// Has the kernel lay out this process's table of descriptors for as many as a large pool takes, once, while there
+/// is but one thread; later it does nothing.
+///
+/// A table that has to grow is exchanged for one of twice the size. In a process with threads Linux then waits until
+/// every processor has left its old one, for some ms each time: in whichever call needs one descriptor more, at the
+/// 64th, the 128th and so on.
+pub fn make_room() {
+    #[cfg(target_os = "linux")]
+    if !MADE.swap(true, Ordering::Relaxed) && crate::threads().is_ok_and(|threads| threads == 1) {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(ROOM);
+        let last = i32::try_from(limit.min(ROOM).saturating_sub(1)).unwrap_or_default();
+        // Without it all works the same, at worst later.
+        drop(empty_input().map(|fd| rustix::io::fcntl_dupfd_cloexec(&fd, last)));
+    }
+}
+
+/// Whether it was asked for, by one start method or another.
+#[cfg(target_os = "linux")]
+static MADE: AtomicBool = AtomicBool::new(false);
+
+/// Enough for 200 workers; 8 KiB of the kernel's memory. Many systems allow no more anyhow.
+#[cfg(target_os = "linux")]
+const ROOM: u64 = 1024;
 
 /// Something to read from that has nothing.
 pub(super) fn empty_input() -> io::Result<OwnedFd> {

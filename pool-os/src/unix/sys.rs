@@ -43,6 +43,29 @@ pub(super) fn replace(number: RawFd, with: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Linux's number for it on every architecture that `std` supports; the `libc` crate does not have it.
+#[cfg(target_os = "linux")]
+const F_SETSIG: i32 = 10;
+
+/// Has the kernel end this process as soon as something comes over `socket`, its end included: like a thread that
+/// reads, but without the thread, and so that a stopped process is ended too.
+#[cfg(target_os = "linux")]
+pub(super) fn die_by(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let fcntl = |command, argument: i32| {
+        // SAFETY: the descriptor is open, and these commands take a number: none touches memory of this process.
+        match unsafe { libc::fcntl(socket.as_raw_fd(), command, argument) } {
+            -1 => Err(io::Error::last_os_error()),
+            value => Ok(value),
+        }
+    };
+    // The owner is kept as the process, not as a number that could be somebody else's some day.
+    fcntl(libc::F_SETOWN, rustix::process::getpid().as_raw_pid())?;
+    fcntl(F_SETSIG, libc::SIGKILL)?;
+    let flags = fcntl(libc::F_GETFL, 0)?;
+    fcntl(libc::F_SETFL, flags | libc::O_ASYNC)?;
+    Ok(())
+}
+
 /// Takes a variable out of this process's environment, so that no process further down inherits it; but leaves it
 /// where this process may have threads, which may be reading it.
 pub fn forget_variable(name: &str) {

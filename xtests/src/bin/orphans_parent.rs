@@ -55,6 +55,8 @@ fn bring(pool: &Executor, gate: &Gate, state: &str) -> (Vec<Call>, Vec<u32>) {
         let call = match state {
             "idle" | "stopped" | "starting" | "unborn" => pool.submit(passes, port),
             "busy" => pool.submit(spins, port),
+            #[cfg(target_os = "linux")]
+            "untied" => pool.submit(unties, port),
             "deaf" => pool.submit(hears_nothing, port),
             "blocked" => pool.submit(reads, port),
             "sending" => pool.submit(takes, (port, Bytes(vec![7; LARGE]))),
@@ -125,6 +127,13 @@ fn spins(port: u16) -> Bytes {
     loop {
         std::hint::spin_loop();
     }
+}
+
+/// As a worker does that changes its user, say.
+#[cfg(target_os = "linux")]
+fn unties(port: u16) -> Bytes {
+    rustix::process::set_parent_process_death_signal(None).expect("always possible");
+    spins(port)
 }
 
 fn hears_nothing(port: u16) -> Bytes {

@@ -73,3 +73,27 @@ pub(crate) fn a_forked_worker_has_nothing_of_another_pool(subject: &Subject) {
     let both: Vec<_> = of_the_pool.intersection(&of_the_copy).collect();
     assert!(both.is_empty(), "{both:?}");
 }
+
+/// How many descriptors the kernel has laid this process's table out for.
+fn descriptor_room() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is there");
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("Linux says");
+    size.trim().parse().expect("a number")
+}
+
+/// A table that grows under several threads makes whoever needs the descriptor wait for some ms.
+pub(crate) fn a_program_that_begins_with_init_has_room_for_descriptors(_: &Subject) {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let wanted = limit.unwrap_or(1024).min(1024);
+    assert!(descriptor_room() >= wanted, "{} of {wanted}", descriptor_room());
+}
+
+fn own_threads((): ()) -> usize {
+    std::fs::read_dir("/proc/self/task").expect("listed").count()
+}
+
+/// So a call may fork, or change what only a process without threads may.
+pub(crate) fn a_worker_has_but_one_thread(subject: &Subject) {
+    let pool = subject.pool(1);
+    assert_eq!(run(&pool, own_threads, ()), 1);
+}

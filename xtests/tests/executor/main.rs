@@ -201,6 +201,8 @@ const STRESS: &[Case] = cases![
 const LEAKS: &[Case] = cases![
     leaks::calls_and_deaths_leave_no_descriptor_and_no_thread,
     leaks::a_forked_worker_has_nothing_of_another_pool,
+    leaks::a_program_that_begins_with_init_has_room_for_descriptors,
+    leaks::a_worker_has_but_one_thread,
 ];
 
 /// Elsewhere the system does not tell.
