@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use process_pool::error::{BreakReason, StartError};
 use process_pool::spawn::Exec;
 use process_pool::spawner::SpawnError;
-use process_pool::{BuildError, Executor, RestartLimit, TaskError};
+use process_pool::{BuildError, Executor, TaskError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
@@ -25,7 +25,6 @@ pub(crate) const CASES: &[Case] = cases![
     descriptors_that_run_out_while_a_worker_starts_do_no_harm,
     wherever_processes_run_out_the_error_says_so,
     with_processes_for_one_worker_there_is_one_and_later_more,
-    a_worker_that_lacks_but_a_thread_is_no_reason_to_break,
     sixty_four_workers_under_forty_descriptors_are_fewer_workers,
     sixty_four_workers_under_a_few_processes_are_fewer_workers,
 ];
@@ -261,8 +260,8 @@ fn with_processes_for_one_worker_there_is_one_and_later_more(subject: &Subject) 
     let gate = Gate::new();
     let mut calls = at_once(&pool, &gate, 1);
     let first = gate.arrival();
-    // The worker has two threads.
-    let limit = Lowered::to(Resource::Nproc, threads() + 2);
+    // The worker has one thread.
+    let limit = Lowered::to(Resource::Nproc, threads() + 1);
     calls.extend(at_once(&pool, &gate, 7));
     assert!(gate.arrival_within(DEADLINE * 2).is_none(), "there is one worker");
     assert!(pool.broken().is_none(), "one worker will do: {:?}", pool.broken());
@@ -272,30 +271,6 @@ fn with_processes_for_one_worker_there_is_one_and_later_more(subject: &Subject) 
     let more = gate.arrivals(3);
     drop((second, more));
     gate.arrivals(3).into_iter().for_each(xtests::gate::Visitor::pass);
-    calls.iter().for_each(|call| settled(call).expect("a result"));
-}
-
-/// There is room for another worker's process, and none for its second thread.
-fn a_worker_that_lacks_but_a_thread_is_no_reason_to_break(subject: &Subject) {
-    if subject.start_method() != "exec" {
-        skip("a limit that is set later does not reach the process that forks");
-    }
-    become_nobody();
-    let pauses = (Duration::from_millis(1), Duration::from_millis(5));
-    let restart_limit = RestartLimit { failures: 2, backoff_min: pauses.0, backoff_max: pauses.1 };
-    let pool = subject.builder().max_workers(4).restart_limit(restart_limit).build().expect("a pool");
-    let gate = Gate::new();
-    let mut calls = at_once(&pool, &gate, 1);
-    let first = gate.arrival();
-    let limit = Lowered::to(Resource::Nproc, threads() + 3);
-    calls.extend(at_once(&pool, &gate, 3));
-    // Enough for many attempts, of which two in a row would do.
-    assert!(gate.arrival_within(Duration::from_secs(1)).is_none(), "there is one worker");
-    assert!(pool.broken().is_none(), "one worker will do: {:?}", pool.broken());
-    drop(limit);
-    let more = gate.arrivals(3);
-    first.pass();
-    more.into_iter().for_each(xtests::gate::Visitor::pass);
     calls.iter().for_each(|call| settled(call).expect("a result"));
 }
 
