@@ -112,6 +112,15 @@ impl Visitor {
 
     /// Lets the call go on.
     pub fn pass(self) {}
+
+    /// Whether the process has ended, or does within `limit`; so that the system has closed its end.
+    pub fn is_gone_within(&self, limit: Duration) -> bool {
+        let waited = self.stream.set_read_timeout(Some(limit)).and_then(|()| (&self.stream).read(&mut [0]));
+        match waited {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
 }
 
 impl Drop for Visitor {

@@ -4,6 +4,7 @@
 //!   sure that it leaves nothing behind.
 //! - [`context`](mod@context): contexts by name, for processes that may have threads.
 //! - [`gate`]: where a call waits until its case lets it go on.
+//! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
 //!
 //! A test binary has `harness = false` and this `main`:
 //!
@@ -22,6 +23,7 @@
 //! ```
 
 pub mod context;
+pub mod crash;
 pub mod gate;
 pub mod runner;
 

@@ -34,7 +34,7 @@ const SKIPPED: i32 = 77;
 pub(crate) const FAILED: i32 = 101;
 
 /// Where a case may write, in its environment.
-const DIR: &str = "XTESTS_DIR";
+pub(crate) const DIR: &str = "XTESTS_DIR";
 
 /// How many cases run at a time. They start processes of their own, so this is not the number of cores.
 const THREADS: usize = 2;
