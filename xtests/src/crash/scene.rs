@@ -125,6 +125,15 @@ impl Scene {
         drop(self.neighbour.take());
     }
 
+    /// Lets the neighbour go on, and waits for its result.
+    pub(super) fn neighbour_ends(&self) -> Held<()> {
+        self.release();
+        self.others.borrow().iter().try_for_each(|(number, call)| match call.wait_timeout(PATIENCE) {
+            true => Ok(()),
+            false => Err(format!("call {number} hangs")),
+        })
+    }
+
     /// Waits for the victim while its neighbour waits, and judges it; then all the rest.
     pub(super) fn end(self, victim: (u32, Call), judge: impl FnOnce(Outcome) -> Held<String>) -> Held<Seen> {
         self.queue()?;

@@ -131,6 +131,30 @@ mod windows {
     }
 }
 
+/// Makes this process the one that orphans among its descendants go to: not every system has somebody who waits for
+/// them. They are waited for by [`bury`].
+pub(super) fn adopt() {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("any process may");
+}
+
+/// Waits for all of them, which are about to end; nobody else is a child of this process.
+pub(super) fn bury() -> Result<(), String> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::time::{Duration, Instant};
+
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // Until there is no child.
+        while let Ok(child) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+            if child.is_none() && Instant::now() > deadline {
+                return Err("a process is left".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Who has started a process.
 #[cfg(target_os = "linux")]
 pub(super) fn parent_of(pid: u32) -> Result<u32, String> {
