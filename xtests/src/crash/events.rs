@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pool_core::SubmitError;
 use pool_core::error::{BreakReason, CodecStep, Exit, StartError, TaskError};
+use pool_core::{RestartLimit, SubmitError};
 use process_pool::Bytes;
 
 use super::deeds::{self, Deed, Trap};
@@ -140,7 +140,9 @@ fn all_idle(setting: &Setting<'_>) -> Held<Seen> {
 fn random_instants(setting: &Setting<'_>) -> Held<Seen> {
     const CALLS: u32 = 300;
     const KILLS: u32 = 20;
-    let scene = Scene::empty(setting, |builder| builder)?;
+    // Some will be killed before they have done anything, which is no reason to give up here.
+    let patient = RestartLimit { failures: KILLS + 1, ..RestartLimit::default() };
+    let scene = Scene::empty(setting, |builder| builder.restart_limit(patient))?;
     let seed = seed();
     println!("{SEED}={seed}");
     let mut random = Random(seed | 1);
