@@ -48,6 +48,9 @@
 mod channel;
 mod decoder;
 mod flow;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod out;
 mod queue;

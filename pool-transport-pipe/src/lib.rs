@@ -26,6 +26,9 @@
 mod channel;
 mod claims;
 mod frame;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 mod out;
 mod ticket;
