@@ -14,12 +14,22 @@ fn main() {
     process_pool::init();
     crash::become_parent();
     assert_eq!(PLAYS.len(), EVENTS.len(), "each event is a case");
-    let cases: Vec<Case> = EVENTS
-        .iter()
-        .zip(PLAYS)
-        .map(|(event, play)| Case::new(event.name.replace([' ', ','], "_").leak(), *play).watchdog(WATCHDOG))
+    let plays = EVENTS.iter().zip(PLAYS).map(|(event, play)| {
+        Case::new(event.name.replace(", ", "_").replace(' ', "_").leak(), *play).watchdog(WATCHDOG)
+    });
+    let table = Case::new("the_table_for_people_has_every_event", the_table_for_people_has_every_event)
+        .only("exec+pipe", "a file");
+    runner::main(&plays.chain([table]).collect::<Vec<_>>());
+}
+
+fn the_table_for_people_has_every_event(_: &Subject) {
+    let rows: Vec<_> = include_str!("../crash_matrix.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .filter(|first| *first != "what happens")
         .collect();
-    runner::main(&cases);
+    let events: Vec<_> = EVENTS.iter().map(|event| event.name).collect();
+    assert_eq!(rows, events);
 }
 
 /// One function for each event, since that is what a case is.

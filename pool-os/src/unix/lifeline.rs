@@ -5,6 +5,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,13 +89,17 @@ pub(super) fn hold(socket: Arc<OwnedFd>) -> io::Result<()> {
         if is_over(socket.as_fd()) {
             die();
         }
-        // Open for as long as this process lives.
-        std::mem::forget(socket);
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
         return Ok(());
     }
     let _ = is_tied;
     hold_from_afar(socket)
 }
+
+/// Open for as long as this process lives. (A forked worker has one of its own beside its parent's, if that is a worker
+/// too.)
+#[cfg(target_os = "linux")]
+static HELD: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
 /// Whether the other end is closed.
 #[cfg(target_os = "linux")]
