@@ -171,8 +171,11 @@ impl Machine {
         worker.sent[at].asked = false;
         match claim {
             Claim::Revoked => self.returned(index, seq, gone),
-            // The first may have started; a worker takes the others after it, and there is no after.
-            Claim::Unknown if gone && at > 0 && worker.revocable.is_none() => self.returned(index, seq, gone),
+            // The first may have started; a worker takes the others after it, and there is no after. One that was only
+            // given up, a stopped one that no signal reaches, may go on and take them.
+            Claim::Unknown if gone && at > 0 && worker.revocable.is_none() && !worker.presumed => {
+                self.returned(index, seq, gone);
+            }
             Claim::Started | Claim::Unknown | Claim::Queued if gone => {
                 worker.sent.remove(at);
                 worker.fruitful = true;

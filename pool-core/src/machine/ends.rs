@@ -267,6 +267,9 @@ impl Machine {
                 // Killed long ago, and nothing was heard: a process that the kernel cannot end, or a
                 // backend that broke its word. Nobody waits for it any longer.
                 State::Suspect => {
+                    if let Some(worker) = self.worker_mut(id) {
+                        worker.presumed = !worker.exited;
+                    }
                     self.link_closed(id, now);
                     self.exited(id, now);
                 }

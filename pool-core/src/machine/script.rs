@@ -159,6 +159,23 @@ fn where_nobody_can_tell_only_the_first_call_may_have_started() {
 }
 
 #[test]
+fn where_nobody_can_tell_no_call_of_a_worker_that_was_given_up_is_sent_again() {
+    let mut pool = Script::live(config(1), None);
+    pool.submit();
+    pool.submit();
+    let seqs: Vec<_> = pool.machine.workers[0].sent.iter().map(|sent| sent.seq).collect();
+    assert_eq!(seqs.len(), 2);
+    // Its link expired, and no signal reaches it: its exit is never heard of.
+    pool.feed(Input::LinkClosed(w(0)));
+    pool.machine.handle(Input::TimePassed, NOW + GONE_WITHIN);
+    pool.orders();
+    for (seq, call) in seqs.into_iter().zip(pool.calls.clone()).rev() {
+        let orders = pool.feed(Input::Answered(w(0), seq, Claim::Unknown));
+        assert_eq!(orders[0], Output::Settle(call, How::Lost(w(0))));
+    }
+}
+
+#[test]
 fn a_call_that_was_sent_again_twice_is_lost_with_the_third_worker() {
     let mut pool = Script::new(config(1));
     pool.submit();

@@ -49,6 +49,8 @@ pub(super) struct Worker {
     pub(super) expected: bool,
     pub(super) link_closed: bool,
     pub(super) exited: bool,
+    /// Nobody has heard of its exit: it was waited for in vain, and is taken for granted.
+    pub(super) presumed: bool,
     /// When patience with its present state ends.
     pub(super) deadline: Option<Duration>,
     /// When it last settled a call, or got its first after being idle.
@@ -81,6 +83,7 @@ impl Worker {
             expected: false,
             link_closed: false,
             exited: false,
+            presumed: false,
             deadline: Some(deadline),
             progress: now,
             settled: 0,
