@@ -194,18 +194,34 @@ impl FromStr for Context {
         let method = match START_METHODS.iter().find(|(name, _)| *name == method) {
             Some((_, canonical)) => (*canonical).to_owned(),
             None if own_method => method.to_owned(),
-            None => return Err(unknown("start method", method, START_METHODS.iter().map(|(name, _)| *name))),
+            None => {
+                let own = registered.iter().flat_map(|known| known.start_methods.iter().map(|own| own.name));
+                let known = START_METHODS.iter().map(|(name, _)| *name);
+                return Err(unknown("start method", method, known, own));
+            }
         };
         let own_way = registered.is_some_and(|known| known.ways.iter().any(|own| own.name == transport));
         if !own_way && !TRANSPORTS.contains(&transport) {
-            return Err(unknown("transport", transport, TRANSPORTS.iter().copied()));
+            let own = registered.iter().flat_map(|known| known.ways.iter().map(|own| own.name));
+            return Err(unknown("transport", transport, TRANSPORTS.iter().copied(), own));
         }
         Ok(Self { start_method: Choice::Named(method), transport: Choice::Named(transport.to_owned()) })
     }
 }
 
-fn unknown<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> ContextError {
-    ContextError::Unknown { what, name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+fn unknown<'a>(
+    what: &'static str,
+    name: &str,
+    ours: impl Iterator<Item = &'a str>,
+    registered: impl Iterator<Item = &'a str>,
+) -> ContextError {
+    let mut known: Vec<_> = ours.collect();
+    for own in registered {
+        if !known.contains(&own) {
+            known.push(own);
+        }
+    }
+    ContextError::Unknown { what, name: name.to_owned(), known: known.join(", ") }
 }
 
 /// The names of the contexts that this program can use: every start method with every transport that its
