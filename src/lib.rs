@@ -47,6 +47,7 @@
 
 #[doc = include_str!("guide.md")]
 #[cfg_attr(feature = "attach", doc = include_str!("guide_attach.md"))]
+#[doc = include_str!("guide_transport.md")]
 pub mod guide {}
 
 #[cfg(doctest)]
