@@ -1,4 +1,5 @@
-//! What a case must not leave behind: child processes, threads, descriptors.
+//! What a case must not leave behind: child processes, threads, descriptors, shared memory. (Temporary files are
+//! the runner's to look for: it gives each case a directory for them.)
 //!
 //! Linux only: elsewhere the system does not tell so easily, and the runner says so.
 
@@ -16,6 +17,8 @@ pub(crate) struct Inventory {
     threads: Vec<String>,
     descriptors: Vec<String>,
     processes: Vec<String>,
+    /// Memory that is shared with others.
+    shared: Vec<String>,
 }
 
 impl Inventory {
@@ -26,8 +29,12 @@ impl Inventory {
 
     /// Takes it of this process, now; `None` where that cannot be done.
     pub(crate) fn take() -> Option<Self> {
-        let mut inventory =
-            Self { threads: sys::threads()?, descriptors: sys::descriptors()?, processes: sys::processes()? };
+        let mut inventory = Self {
+            threads: sys::threads()?,
+            descriptors: sys::descriptors()?,
+            processes: sys::processes()?,
+            shared: sys::shared_memory()?,
+        };
         inventory.threads.sort_unstable();
         inventory.descriptors.sort_unstable();
         Some(inventory)
@@ -41,6 +48,7 @@ impl Inventory {
             let same_size = |now: &[String], before: &[String]| now.len() == before.len();
             if same_size(&now.threads, &self.threads)
                 && same_size(&now.descriptors, &self.descriptors)
+                && same_size(&now.shared, &self.shared)
                 && now.processes.is_empty()
             {
                 return Ok(());
@@ -55,8 +63,9 @@ impl Inventory {
     fn difference(&self, now: &Self) -> String {
         format!(
             "the case left something behind\n processes: {:?}\n threads before: {:?}\n threads now:    {:?}\n \
-             descriptors before: {:?}\n descriptors now:    {:?}",
-            now.processes, self.threads, now.threads, self.descriptors, now.descriptors
+             descriptors before: {:?}\n descriptors now:    {:?}\n shared memory before: {:?}\n \
+             shared memory now:    {:?}",
+            now.processes, self.threads, now.threads, self.descriptors, now.descriptors, self.shared, now.shared
         )
     }
 }
@@ -88,6 +97,13 @@ pub(crate) mod sys {
             format!("{} {target}", fd.file_name().display())
         };
         Some(fds.flatten().map(target).collect())
+    }
+
+    /// What this process has mapped that others may have too.
+    pub(crate) fn shared_memory() -> Option<Vec<String>> {
+        let maps = fs::read_to_string("/proc/self/maps").ok()?;
+        let is_shared = |line: &&str| line.split(' ').nth(1).is_some_and(|rights| rights.ends_with('s'));
+        Some(maps.lines().filter(is_shared).map(str::to_owned).collect())
     }
 
     /// This process's children, dead ones included, and whatever else descends from its case.
@@ -176,6 +192,10 @@ pub(crate) mod sys {
     }
 
     pub(crate) fn processes() -> Option<Vec<String>> {
+        None
+    }
+
+    pub(crate) fn shared_memory() -> Option<Vec<String>> {
         None
     }
 

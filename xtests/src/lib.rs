@@ -30,3 +30,4 @@ pub mod runner;
 mod args;
 mod leaks;
 mod sys;
+mod trial;

@@ -1,43 +1,18 @@
-//! Runs the cases of a test binary, each in its own process, under a watchdog.
+//! Cases about contexts: each is run for every pair of start method and transport that there is.
 //!
-//! A process pool is tested by killing, hanging and leaking. So that one case cannot spoil the next, each
-//! is this program, started again with `--one`; so that a hang has a name, it is killed after a while and
-//! reported; so that nothing leaks, its process has to have the threads, descriptors and children at its
-//! end that it had before.
-//!
-//! It speaks the standard harness's command line and output as far as cargo and cargo-nextest need them.
+//! How one is run, in a process of its own, is the affair of `trial`.
 
-use std::any::Any;
-use std::fs::{self, File};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pool_core::transport::LinkCaps;
 use pool_core::{Builder, Executor};
 use process_pool::carry::{Ipc, Pipe};
 
-use crate::args::Args;
-use crate::leaks::{self, Inventory};
-use crate::{context, sys};
+use crate::trial::{self, Trial};
+use crate::{context, leaks};
 
-/// After this long something hangs, even on a busy machine.
-const WATCHDOG: Duration = Duration::from_secs(60);
-
-/// How a case's process says that it was skipped. 77 is what other harnesses use.
-const SKIPPED: i32 = 77;
-
-/// How it says that it failed: as the standard harness does.
-pub(crate) const FAILED: i32 = 101;
-
-/// Where a case may write, in its environment.
-pub(crate) const DIR: &str = "XTESTS_DIR";
-
-/// How many cases run at a time. They start processes of their own, so this is not the number of cores.
-const THREADS: usize = 2;
+pub use crate::trial::skip;
 
 /// Something that holds for every context.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +32,7 @@ pub struct Case {
 impl Case {
     /// A case with the usual watchdog.
     pub const fn new(name: &'static str, run: fn(&Subject)) -> Self {
-        Self { name, run, watchdog: WATCHDOG, only: None, known_failing: None }
+        Self { name, run, watchdog: trial::WATCHDOG, only: None, known_failing: None }
     }
 
     /// The same case, allowed to take so long.
@@ -160,13 +135,6 @@ pub fn kill_if_there(pid: u32) -> bool {
     leaks::sys::kill_if_there(pid)
 }
 
-/// Ends the case as skipped, and has the runner print why.
-pub fn skip(why: &str) -> ! {
-    resume_unwind(Box::new(Skip(why.to_owned())))
-}
-
-struct Skip(String);
-
 /// Runs the cases, for each context that `init()` made known, and ends the program.
 pub fn main(cases: &[Case]) -> ! {
     let contexts = pool_core::available();
@@ -176,208 +144,19 @@ pub fn main(cases: &[Case]) -> ! {
 
 /// Runs the cases, for each of these contexts, and ends the program.
 pub fn main_with(contexts: &[String], cases: &[Case]) -> ! {
-    let args = Args::parse(std::env::args().skip(1)).unwrap_or_else(|why| {
-        eprintln!("error: {why}");
-        std::process::exit(2);
-    });
-    let all = contexts.iter().flat_map(|context| cases.iter().map(move |case| Test::new(context, case)));
-    let (chosen, others): (Vec<_>, Vec<_>) =
-        all.partition(|test| args.wants(&test.name) && (!args.ignored || test.case.known_failing.is_some()));
-    if args.one {
-        let test = chosen.first().expect("the runner names a case that it has");
-        std::process::exit(test.run_here());
-    }
-    if args.list {
-        chosen.iter().for_each(|test| println!("{}: test", test.name));
-        if !args.terse {
-            println!("\n{} tests, 0 benchmarks", chosen.len());
-        }
-        std::process::exit(0);
-    }
-    std::process::exit(if run_all(&args, &chosen, others.len()) { 0 } else { FAILED })
+    let all = contexts.iter().flat_map(|context| cases.iter().map(move |case| trial_of(context, case)));
+    trial::main(&all.collect::<Vec<_>>())
 }
 
-/// A case for one context.
-#[derive(Debug)]
-struct Test<'a> {
-    name: String,
-    context: &'a str,
-    case: &'a Case,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Ok,
-    Failed(String),
-    Skipped(String),
-}
-
-/// One that did not pass.
-struct Failure<'a> {
-    name: &'a str,
-    output: String,
-}
-
-impl<'a> Test<'a> {
-    fn new(context: &'a str, case: &'a Case) -> Self {
-        Self { name: format!("{context}::{}", case.name), context, case }
+/// The case, for this context.
+fn trial_of<'a>(context: &'a str, case: &'a Case) -> Trial<'a> {
+    let run = move |dir: &Path| (case.run)(&Subject { context: context.to_owned(), dir: dir.to_owned() });
+    let elsewhere =
+        |(only, about)| (only != context).then(|| format!("about {about}, not the context: run with {only}"));
+    Trial {
+        watchdog: case.watchdog,
+        beside_the_point: case.only.and_then(elsewhere),
+        known_failing: case.known_failing,
+        ..Trial::new(format!("{context}::{}", case.name), run)
     }
-
-    /// Runs the case in this process, and returns its exit code.
-    fn run_here(&self) -> i32 {
-        sys::end_with_the_runner();
-        let dir = PathBuf::from(std::env::var_os(DIR).expect("the runner has made a directory"));
-        let subject = Subject { context: self.context.to_owned(), dir };
-        let before = Inventory::take();
-        let ended = catch_unwind(AssertUnwindSafe(|| (self.case.run)(&subject)));
-        if let Err(payload) = ended {
-            return self.unwound(payload.as_ref(), &subject.dir);
-        }
-        match before.map_or(Ok(()), |before| before.check()) {
-            Ok(()) => 0,
-            Err(what) => {
-                eprintln!("{what}");
-                FAILED
-            }
-        }
-    }
-
-    fn unwound(&self, payload: &(dyn Any + Send), dir: &Path) -> i32 {
-        match payload.downcast_ref::<Skip>() {
-            Some(Skip(why)) => {
-                fs::write(dir.join("skipped"), why).expect("the reason can be written down");
-                SKIPPED
-            }
-            // The panic hook has told about it.
-            None => FAILED,
-        }
-    }
-
-    /// Runs the case in a process of its own. Its output goes to a file, not a pipe: a process that it
-    /// leaves behind could hold a pipe open.
-    fn run(&self, root: &Path, number: usize, nocapture: bool) -> (Verdict, String) {
-        let dir = root.join(number.to_string());
-        let output = root.join(format!("{number}.out"));
-        let marker = format!("{}.{number}", std::process::id());
-        fs::create_dir(&dir).expect("a directory for the case");
-        let mut command = Command::new(std::env::current_exe().expect("a path"));
-        command.args(["--one", "--exact", &self.name]).env(DIR, &dir).env(leaks::MARKER, &marker);
-        command.stdin(Stdio::piped()).env("RUST_BACKTRACE", "1");
-        if !nocapture {
-            let file = File::create(&output).expect("a file for the output");
-            command.stdout(file.try_clone().expect("another handle of it")).stderr(file);
-        }
-        let mut child = command.spawn().expect("the case's process starts");
-        let verdict = match wait(&mut child, self.case.watchdog) {
-            Some(0) => Verdict::Ok,
-            Some(SKIPPED) => Verdict::Skipped(fs::read_to_string(dir.join("skipped")).unwrap_or_default()),
-            Some(code) => Verdict::Failed(format!("exit code {code}")),
-            None => Verdict::Failed(format!("hang: {:?} passed\n{}", self.case.watchdog, end(child, &marker))),
-        };
-        let bytes = fs::read(&output).unwrap_or_default();
-        // On Windows something that still runs may keep files open; the system's own cleaning gets them.
-        let _ = fs::remove_dir_all(&dir);
-        let _ = fs::remove_file(&output);
-        (verdict, String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-/// The exit code, -1 for a signal; `None` if it takes too long.
-fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
-    let deadline = Instant::now() + limit;
-    // The runner may poll: no case's timing depends on it.
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait().expect("it can be waited for") {
-            return Some(status.code().unwrap_or(-1));
-        }
-        std::thread::sleep(Duration::from_millis(3));
-    }
-    None
-}
-
-/// Ends a case that hangs and all that belongs to it; says what they were at.
-fn end(mut child: Child, marker: &str) -> String {
-    let processes = leaks::sys::processes_of(marker);
-    let what: Vec<_> = processes.iter().map(|pid| leaks::sys::describe(*pid)).collect();
-    // It may have ended in this very moment.
-    let _ = child.kill();
-    let _ = child.wait();
-    processes.iter().filter(|pid| **pid != child.id()).for_each(|pid| leaks::sys::kill(*pid));
-    what.join("\n")
-}
-
-/// Runs the tests, some at a time. Whether all is well.
-fn run_all(args: &Args, tests: &[Test<'_>], filtered_out: usize) -> bool {
-    let start = Instant::now();
-    // Process ids are soon used again on Windows, and a folder may have stayed behind.
-    let folder = tempfile::Builder::new().prefix("xtests-").tempdir().expect("a directory for the cases");
-    let root = folder.path();
-    println!("\nrunning {} tests", tests.len());
-    if !Inventory::is_possible() {
-        println!("(not looking for leaks: not on this platform)");
-    }
-    let next = AtomicUsize::new(0);
-    let tally = Mutex::new((0, 0, Vec::new()));
-    let work = || {
-        while let Some((number, test)) = {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            tests.get(number).map(|test| (number, test))
-        } {
-            let (verdict, output) = match test.case.known_failing {
-                _ if let Some((only, about)) = test.case.only
-                    && only != test.context =>
-                {
-                    (Verdict::Skipped(format!("about {about}, not the context: run with {only}")), String::new())
-                }
-                Some(why) if !args.ignored && !args.include_ignored => {
-                    (Verdict::Skipped(format!("known to fail: {why}")), String::new())
-                }
-                _ => test.run(root, number, args.nocapture),
-            };
-            let mut tally = tally.lock().expect("no runner thread panics");
-            let (passed, skipped, failures) = &mut *tally;
-            match verdict {
-                Verdict::Ok => {
-                    *passed += 1;
-                    println!("test {} ... ok", test.name);
-                }
-                Verdict::Skipped(why) => {
-                    *skipped += 1;
-                    println!("test {} ... ignored, {why}", test.name);
-                }
-                Verdict::Failed(how) => {
-                    println!("test {} ... FAILED", test.name);
-                    failures.push(Failure { name: &test.name, output: format!("{output}{how}") });
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..args.threads.unwrap_or(THREADS) {
-            scope.spawn(work);
-        }
-    });
-    let _ = folder.close();
-    let (passed, skipped, failures) = tally.into_inner().expect("no runner thread panics");
-    report(&failures);
-    println!(
-        "\ntest result: {}. {passed} passed; {} failed; {skipped} ignored; 0 measured; {filtered_out} filtered out; \
-         finished in {:.2}s\n",
-        if failures.is_empty() { "ok" } else { "FAILED" },
-        failures.len(),
-        start.elapsed().as_secs_f64()
-    );
-    failures.is_empty()
-}
-
-fn report(failures: &[Failure<'_>]) {
-    if failures.is_empty() {
-        return;
-    }
-    println!("\nfailures:");
-    for Failure { name, output } in failures {
-        println!("\n---- {name} stdout ----\n{output}");
-    }
-    println!("\nfailures:");
-    failures.iter().for_each(|failure| println!("    {}", failure.name));
 }

@@ -16,7 +16,7 @@ pub(crate) fn end_with_the_runner() {
     let stdin = rustix::stdio::stdin();
     let mut ends = [PollFd::new(&stdin, PollFlags::empty())];
     if poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0) {
-        std::process::exit(crate::runner::FAILED);
+        std::process::exit(crate::trial::FAILED);
     }
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn end_with_the_runner() {
 pub(crate) fn end_with_the_runner() {
     std::thread::spawn(|| {
         let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
-        std::process::exit(crate::runner::FAILED);
+        std::process::exit(crate::trial::FAILED);
     });
 }
 

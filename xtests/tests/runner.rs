@@ -39,6 +39,10 @@ mod specimen {
         std::mem::forget(file);
     }
 
+    pub(crate) fn leaks_a_temporary_file(_: &Subject) {
+        std::fs::write(std::env::temp_dir().join("lost-temporary"), "").expect("a file");
+    }
+
     /// The pool is never dropped: its worker, its threads and its pipes are left.
     pub(crate) fn leaks_a_pool(subject: &Subject) {
         let pool = subject.pool(1);
@@ -125,12 +129,16 @@ fn what_is_left_behind_is_a_failure(subject: &Subject) {
     for (name, traces) in [
         ("leaks_a_thread", &["lost-thread"][..]),
         ("leaks_a_descriptor", &["lost-file"]),
+        ("leaks_a_temporary_file", &["lost-temporary"]),
         ("leaks_a_pool", &["pool-supervisor", "processes: [\""]),
     ] {
         let (output, content) = outcome(&[&of(subject, name)]);
         assert!(!content);
         assert_says(&output, &["left something behind"]);
         assert_says(&output, traces);
+        if name == "leaks_a_pool" && subject.transport() == "pipe" {
+            assert_says(&output, &[" rw-s "]);
+        }
     }
 }
 
@@ -157,7 +165,7 @@ fn known_failures_run_only_when_asked_for(subject: &Subject) {
 /// cargo-nextest's contract: each line of the list ends with `: test`.
 fn the_list_is_what_nextest_reads(_: &Subject) {
     let (output, content) = outcome(&["--list", "--format", "terse"]);
-    assert!(content && output.lines().count() >= 9);
+    assert!(content && output.lines().count() >= 10);
     assert!(output.lines().all(|line| line.ends_with(": test") && line.contains("+")), "{output}");
     let (output, content) = outcome(&["--list", "--format", "terse", "--ignored"]);
     assert!(content && output.lines().all(|line| line.contains("::known")), "{output}");
@@ -176,6 +184,7 @@ fn main() {
             specimen::exits,
             specimen::leaks_a_thread,
             specimen::leaks_a_descriptor,
+            specimen::leaks_a_temporary_file,
             specimen::leaks_a_pool,
             specimen::is_about_its_context,
         ];

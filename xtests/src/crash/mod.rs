@@ -26,7 +26,7 @@ pub use parent::{attend, become_parent};
 use crate::context;
 
 /// The environment variable that names the folder of an event's process, and so of its workers.
-pub const FOLDER: &str = crate::runner::DIR;
+pub const FOLDER: &str = crate::trial::DIR;
 
 /// What is held, or else what is not.
 pub type Held<T> = Result<T, String>;
