@@ -9,10 +9,10 @@
 //! step whether a frame was started by the worker or taken back by the parent.
 //!
 //! # Laws
-//! Every transport keeps these; `xtests` has one function for each.
+//! Every transport keeps these; `xtests::transport` has a case or several for each, and judges any transport.
 //!
 //! - **T1** Frames arrive whole, in the order sent, and at most once, in each direction, whatever their size
-//!   up to [`LinkCaps::frame_max`].
+//!   up to [`LinkCaps::frame_max`]; those too that the parent sent before the worker connected.
 //! - **T2** A frame that the worker had sent completely before it died is delivered before
 //!   [`LinkEvents::closed`]; one that it had not is never delivered.
 //! - **T3** `closed` comes exactly once and is the last event, whoever ends the link. A `Link` that is dropped
@@ -23,16 +23,23 @@
 //!   transport's making close the link with a reason; memory is taken as bytes arrive, never on the word of
 //!   a length field.
 //! - **T6** Of [`Link::revoke`] and [`Channel::claim`] for the same [`Seq`] exactly one succeeds, once. A
-//!   link whose caps are not `revocable` answers [`Claim::Unknown`], and its channel claims always; so does
+//!   link whose caps are not `revocable` answers [`Claim::Unknown`], and its channel claims always; so may
 //!   one that is, for a call whose number is [`LinkCaps::revocable`] or more beyond that of the oldest
-//!   unsettled one.
+//!   unsettled one. While no such call was sent it always knows, also when the worker or the link is gone.
 //! - **T7** After [`Link::close`] what has already arrived is delivered, then `closed`, without waiting for
-//!   the worker, even where somebody else still holds the worker's end.
+//!   the worker, even where somebody else still holds the worker's end, or nobody has taken it.
 //! - **T8** [`Link::drive`]: events stay ordered, and none comes twice or gets lost across a change of
-//!   driver. It returns soon after `until` is satisfied or [`Link::interrupt`] was called.
+//!   driver. It returns soon after `until` is satisfied, its deadline has passed or [`Link::interrupt`] was
+//!   called. A link whose caps are not `drivable` says so, at once.
 //! - **T9** Dropping the `Link` frees its descriptors and memory. Dropping the last link and the transport
-//!   ends their threads.
+//!   ends their threads, which sleep while nothing happens. An `open` that fails leaves nothing behind.
 //! - **T10** No descriptor or handle of a link can be inherited by a process that somebody else starts.
+//! - **T11** Events come one at a time, and after each run of frames comes [`LinkEvents::drained`], before
+//!   `closed` as well. The receiver may call the link's methods from within an event, or drop the link.
+//! - **T12** Where the link ends, by `close` or by being dropped, the worker learns of it: [`Channel::recv`]
+//!   gives the frames that arrived whole, then the end, or an error in the middle of a frame; and
+//!   [`Channel::send`] fails. Neither waits for ever.
+//! - **T13** Transport, connector and ticket go by one name, and a connector refuses a ticket of another.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -99,17 +106,24 @@ pub struct LinkCaps {
     pub revocable: Option<usize>,
     /// The largest frame, in bytes.
     pub frame_max: usize,
+    /// Whether a caller can lend its thread (see [`Link::drive`]).
+    pub drivable: bool,
 }
 
 impl LinkCaps {
-    /// A link that cannot revoke and takes frames up to `frame_max` bytes.
+    /// A link that can neither revoke nor be driven, and takes frames up to `frame_max` bytes.
     pub const fn new(frame_max: usize) -> Self {
-        Self { revocable: None, frame_max }
+        Self { revocable: None, frame_max, drivable: false }
     }
 
     /// The same link, able to revoke among up to `slots` calls at once.
     pub const fn revocable(self, slots: usize) -> Self {
         Self { revocable: Some(slots), ..self }
+    }
+
+    /// The same link, able to be driven or not.
+    pub const fn drivable(self, drivable: bool) -> Self {
+        Self { drivable, ..self }
     }
 }
 
@@ -269,7 +283,7 @@ pub enum Driven {
     TimedOut,
     /// Another thread drives already, or the link is closed: wait in some other way.
     Busy,
-    /// This link cannot be driven; its own thread does everything.
+    /// This link cannot be driven; its own thread does everything. [`LinkCaps::drivable`] says the same.
     Unsupported,
 }
 

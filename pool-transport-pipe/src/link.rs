@@ -38,7 +38,7 @@ impl Host {
         let (read, write) = (non_blocking(read.into())?, non_blocking(write.into())?);
         // Without a page the link works all the same, it only cannot revoke.
         let (page, page_fd) = Page::create().ok().unzip();
-        let caps = LinkCaps::new(frame_max);
+        let caps = LinkCaps::new(frame_max).drivable(Reactor::DRIVABLE);
         let line = Arc::new(Line {
             key: reactor.new_key(),
             reactor,

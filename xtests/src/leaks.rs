@@ -40,6 +40,12 @@ impl Inventory {
         Some(inventory)
     }
 
+    /// How many threads there are.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
     /// Looks until nothing is there that was not there before, or says what is.
     pub(crate) fn check(&self) -> Result<(), String> {
         let deadline = Instant::now() + SETTLES_WITHIN;

@@ -5,6 +5,7 @@
 //! - [`context`](mod@context): contexts by name, for processes that may have threads.
 //! - [`gate`]: where a call waits until its case lets it go on.
 //! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
+//! - [`transport`]: judges any transport, by the laws of the trait.
 //!
 //! A test binary has `harness = false` and this `main`:
 //!
@@ -26,6 +27,7 @@ pub mod context;
 pub mod crash;
 pub mod gate;
 pub mod runner;
+pub mod transport;
 
 mod args;
 mod leaks;

@@ -1,11 +1,9 @@
-//! The laws of `pool_core::transport`, held against this transport: both ends in one process, joined by the ticket.
+//! What is this transport's own affair: how the two ends find each other, peers that are not of our making, and what
+//! ipc-channel does.
 
-mod ending;
-mod frames;
 mod opening;
 mod peers;
 #[cfg(target_os = "linux")]
 mod signals;
-mod support;
 #[cfg(target_os = "linux")]
 mod traps;

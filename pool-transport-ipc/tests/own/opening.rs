@@ -8,27 +8,7 @@ use pool_core::transport::{Closed, Connector, Ticket, Transport};
 use pool_transport_ipc::{Ipc, IpcConnector};
 
 use crate::peers::{Greeting, RawWorker, name, secret};
-use crate::support::{check, guarded, half, send};
-
-#[test]
-fn what_was_sent_before_the_worker_connects_arrives() {
-    guarded("early", || {
-        let (link, events, ticket) = half(&Ipc::new());
-        for place in 0..100 {
-            let mut random = crate::support::Random::new(place);
-            send(&*link, None, &random.frame(place, 100_000), &[]);
-            link.flush();
-        }
-        let mut channel = IpcConnector.connect(ticket).unwrap();
-        let mut frame = Vec::new();
-        for place in 0..100 {
-            assert!(channel.recv(&mut frame).unwrap());
-            check(&frame, place);
-        }
-        drop(channel);
-        assert_eq!(events.next_closed(), Closed::Eof);
-    });
-}
+use xtests::transport::tools::{Event, guarded, half};
 
 /// The worker comes too late: it is refused, or finds the end. On Windows it would talk to itself, for ever.
 fn too_late(ticket: Ticket) {
@@ -69,20 +49,6 @@ fn a_dropped_link_whose_worker_never_comes_is_silent() {
 }
 
 #[test]
-fn what_the_worker_sent_before_the_close_arrives_however_fast_the_close_was() {
-    guarded("fast close", || {
-        for _ in 0..300 {
-            let (link, events, ticket) = half(&Ipc::new());
-            let mut channel = IpcConnector.connect(ticket).unwrap();
-            channel.send(b"hello", b"").unwrap();
-            link.close();
-            assert_eq!(events.next_frame(), b"hello");
-            assert_eq!(events.next_closed(), Closed::Ours);
-        }
-    });
-}
-
-#[test]
 #[cfg(not(windows))]
 fn a_close_and_a_worker_that_connects_do_not_get_in_each_others_way() {
     guarded("race", || {
@@ -101,11 +67,11 @@ fn a_close_and_a_worker_that_connects_do_not_get_in_each_others_way() {
             if round % 2 == 0 {
                 link.close();
                 match events.next() {
-                    crate::support::Event::Frame(frame) => {
+                    Event::Frame(frame) => {
                         assert_eq!(frame, b"hello");
                         assert_eq!(events.next_closed(), Closed::Ours);
                     }
-                    end => assert_eq!(end, crate::support::Event::Closed(Closed::Ours)),
+                    end => assert_eq!(end, Event::Closed(Closed::Ours)),
                 }
             }
             drop(link);

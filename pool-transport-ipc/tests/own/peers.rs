@@ -5,7 +5,7 @@ use pool_core::transport::{Closed, Ticket};
 use pool_transport_ipc::Ipc;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{guarded, half};
+use xtests::transport::tools::{guarded, half};
 
 /// The same on the wire as the crate's own.
 #[derive(Serialize, Deserialize)]
@@ -132,7 +132,7 @@ mod raw {
     };
 
     use super::*;
-    use crate::support::Recorder;
+    use xtests::transport::tools::Recorder;
 
     const FLAGS: SocketFlags = SocketFlags::CLOEXEC;
 

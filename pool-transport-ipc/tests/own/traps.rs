@@ -7,7 +7,7 @@ use ipc_channel::ipc;
 use pool_core::transport::Closed;
 use pool_transport_ipc::Ipc;
 
-use crate::support::{guarded, pair, send};
+use xtests::transport::tools::{guarded, pair, send};
 
 /// `recv` of ipc-channel returns what holds 208 KiB, however little came.
 #[test]
@@ -75,12 +75,12 @@ fn a_thread_in_which_ipc_channel_has_failed_can_still_use_a_link() {
     });
 }
 
-/// `send` blocks after some 250 small messages; `frames` and `ending` hold that ours does not. Here: that a credit
+/// `send` blocks after some 250 small messages; the laws T4 and T7 hold that ours does not. Here: that a credit
 /// is all that keeps it from that, so that neither side ever sends beyond it.
 #[test]
 fn nobody_sends_more_than_the_system_can_hold() {
     use crate::peers::RawWorker;
-    use crate::support::half;
+    use xtests::transport::tools::half;
 
     guarded("credit", || {
         let (link, _events, ticket) = half(&Ipc::new());

@@ -10,7 +10,6 @@ use crate::harness::{Case, Event, PATIENCE, bystander, open, ticket, to_hex, tol
 pub(crate) fn play(role: &str) {
     match role {
         "echo" => echo(),
-        "sender" => sender(),
         "parent" => parent(),
         #[cfg(target_os = "linux")]
         "forker" => crate::linux::forker(),
@@ -23,7 +22,6 @@ pub(crate) fn play(role: &str) {
 pub(crate) fn all() -> Vec<Case> {
     vec![
         ("a_worker_needs_nothing_but_a_few_bytes", a_worker_needs_nothing_but_a_few_bytes),
-        ("a_killed_worker_is_seen_after_what_it_sent", a_killed_worker_is_seen_after_what_it_sent),
         ("a_worker_sees_that_its_parent_is_gone", a_worker_sees_that_its_parent_is_gone),
     ]
 }
@@ -38,16 +36,6 @@ fn echo() {
     while channel.recv(&mut frame).expect("whole frames") {
         channel.send(b"", &frame).expect("sent");
     }
-}
-
-/// Sends frames, says so, and then does nothing until its standard input ends, which is too long.
-fn sender() {
-    let mut channel = connect();
-    for n in 0..50_u8 {
-        channel.send(&[n], &[n; 1000]).expect("sent");
-    }
-    println!("sent");
-    let _ = stdin().read(&mut [0]);
 }
 
 /// Opens a link, says its ticket, and waits to be killed.
@@ -69,18 +57,6 @@ fn a_worker_needs_nothing_but_a_few_bytes() {
     opened.link.close();
     assert_eq!(opened.next(), Event::Closed(Closed::Ours));
     assert_eq!(wait(&mut worker, PATIENCE), Some(0), "the worker sees the end");
-}
-
-fn a_killed_worker_is_seen_after_what_it_sent() {
-    let opened = open();
-    let mut worker = bystander("sender", &opened.ticket.bytes);
-    assert_eq!(crate::harness::line(&mut worker).trim(), "sent");
-    worker.kill().expect("killed");
-    worker.wait().expect("waited for");
-    for n in 0..50 {
-        assert_eq!(opened.next(), Event::Frame(vec![n; 1001]));
-    }
-    assert_eq!(opened.next(), Event::Closed(Closed::Eof));
 }
 
 fn a_worker_sees_that_its_parent_is_gone() {

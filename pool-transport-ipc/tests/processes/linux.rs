@@ -7,11 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use pool_core::transport::{Channel, Closed, Connector, Transport};
 use pool_transport_ipc::{Ipc, IpcConnector};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{
     Case, Event, Opened, PATIENCE, ROLE, bystander, entries, eventually, from_hex, line, open, ticket, wait,
@@ -20,14 +19,11 @@ use crate::harness::{
 pub(crate) fn all() -> Vec<Case> {
     vec![
         ("links_leave_nothing_behind", links_leave_nothing_behind),
-        ("no_descriptor_is_inheritable", no_descriptor_is_inheritable),
-        ("a_thread_sleeps_while_nothing_happens", a_thread_sleeps_while_nothing_happens),
         ("without_descriptors_a_link_does_not_open", without_descriptors_a_link_does_not_open),
         ("without_descriptors_for_the_worker_the_link_ends", without_descriptors_for_the_worker_the_link_ends),
         ("an_unusable_temporary_directory_is_an_error", an_unusable_temporary_directory_is_an_error),
         ("the_directory_is_private_and_short_lived", the_directory_is_private_and_short_lived),
         ("a_worker_whose_parent_is_gone_tidies_up", a_worker_whose_parent_is_gone_tidies_up),
-        ("close_does_not_wait_for_a_stopped_worker", close_does_not_wait_for_a_stopped_worker),
         ("close_does_not_wait_for_a_grandchild", close_does_not_wait_for_a_grandchild),
     ]
 }
@@ -87,50 +83,6 @@ fn links_leave_nothing_behind() {
     eventually("all threads end", || threads().len() == 1);
     let after = || descriptors().len();
     eventually("all descriptors are closed", || after() == before);
-}
-
-fn no_descriptor_is_inheritable() {
-    let waiting = open();
-    let connected = open();
-    let mut channel = connect(&connected);
-    channel.send(b"hello", b"").expect("sent");
-    assert_eq!(connected.next(), Event::Frame(b"hello".to_vec()));
-    for entry in entries(Path::new("/proc/self/fdinfo")) {
-        let number: u32 = entry.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
-        // The descriptor of this very listing is gone again when it is looked at.
-        let Ok(info) = fs::read_to_string(&entry) else { continue };
-        let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
-        let target = target.to_string_lossy();
-        let is_ours = number > 2 && (target.starts_with("socket:") || target.contains("eventpoll"));
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags").trim();
-        const CLOEXEC: u32 = 0o2_000_000;
-        let flags = u32::from_str_radix(flags, 8).expect("a number");
-        assert!(!is_ours || flags & CLOEXEC != 0, "{number}: {target} {flags:o}");
-    }
-    drop((waiting, channel));
-}
-
-fn a_thread_sleeps_while_nothing_happens() {
-    let opened = open();
-    let mut channel = connect(&opened);
-    channel.send(b"here", b"").expect("sent");
-    assert_eq!(opened.next(), Event::Frame(b"here".to_vec()));
-    let thread = threads()
-        .into_iter()
-        .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|comm| comm.trim() == "pool-ipc"));
-    let status = thread.expect("a thread").join("status");
-    let wakes = || {
-        let status = fs::read_to_string(&status).expect("a status");
-        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
-    };
-    let is_asleep = |time| {
-        let before = wakes();
-        std::thread::sleep(time);
-        wakes() == before
-    };
-    // It may still be on its way to sleep after the worker has connected.
-    eventually("the thread sleeps", || is_asleep(Duration::from_millis(20)));
-    assert!(is_asleep(Duration::from_millis(500)), "it woke up for nothing");
 }
 
 /// Takes all numbers below the highest that is in use, so that a limit leaves exactly what it says.
@@ -269,25 +221,6 @@ fn a_worker_whose_parent_is_gone_tidies_up() {
     let start = std::time::Instant::now();
     assert!(IpcConnector.connect(ticket(bytes)).is_err());
     assert!(start.elapsed() < PATIENCE && entries(&temp).is_empty());
-}
-
-fn close_does_not_wait_for_a_stopped_worker() {
-    let opened = open();
-    let mut worker = bystander("sender", &opened.ticket.bytes);
-    assert_eq!(line(&mut worker), "sent");
-    let pid = Pid::from_child(&worker);
-    kill_process(pid, Signal::STOP).expect("stopped");
-    // Much more than the credit: what the worker does not take waits here.
-    opened.send(&vec![1; 10 << 20]);
-    opened.link.close();
-    for n in 0..50 {
-        assert_eq!(opened.next(), Event::Frame(vec![n; 1001]));
-    }
-    assert_eq!(opened.next(), Event::Closed(Closed::Ours));
-    drop(opened);
-    eventually("the thread ends", || threads_named("pool-ipc") == 0);
-    worker.kill().expect("killed");
-    worker.wait().expect("waited for");
 }
 
 /// Connects, sends, and leaves a copy of itself behind.

@@ -65,6 +65,9 @@ struct Core {
 }
 
 impl Reactor {
+    /// Whether [`drive`](Self::drive) can do anything.
+    pub(crate) const DRIVABLE: bool = true;
+
     pub(crate) fn start() -> io::Result<Arc<Self>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

@@ -46,6 +46,9 @@ struct Entry {
 }
 
 impl Reactor {
+    /// Whether [`drive`](Self::drive) can do anything.
+    pub(crate) const DRIVABLE: bool = false;
+
     pub(crate) fn start() -> io::Result<Arc<Self>> {
         let (listen, bell) = io::pipe()?;
         let (listen, bell) = (non_blocking(listen.into())?, non_blocking(bell.into())?);
