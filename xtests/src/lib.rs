@@ -6,6 +6,7 @@
 //! - [`gate`]: where a call waits until its case lets it go on.
 //! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
 //! - [`transport`]: judges any transport, by the laws of the trait.
+//! - [`mutants`]: judges that, by backends that break one law each.
 //!
 //! A test binary has `harness = false` and this `main`:
 //!
@@ -26,6 +27,7 @@
 pub mod context;
 pub mod crash;
 pub mod gate;
+pub mod mutants;
 pub mod runner;
 pub mod transport;
 

@@ -1,5 +1,7 @@
 //! What the system does for the runner, and the promise that Fork wants.
 
+use std::path::Path;
+
 use pool_core::Context;
 
 /// The case's process ends when its runner does.
@@ -28,6 +30,19 @@ pub(crate) fn end_with_the_runner() {
         std::process::exit(crate::trial::FAILED);
     });
 }
+
+/// Lets every user write to `temp` in `root`: a case may become another one.
+#[cfg(unix)]
+pub(crate) fn open_to_all(root: &Path, temp: &Path) {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    set_permissions(root, Permissions::from_mode(0o711)).expect("set");
+    set_permissions(temp, Permissions::from_mode(0o1777)).expect("set");
+}
+
+#[cfg(not(unix))]
+pub(crate) fn open_to_all(_: &Path, _: &Path) {}
 
 /// The same context, with a Fork that does not mind threads.
 pub(crate) fn fork_with_threads(context: Context) -> Context {

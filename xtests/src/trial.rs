@@ -150,6 +150,7 @@ impl<'a> Trial<'a> {
         for dir in [&dir, &temp] {
             fs::create_dir(dir).expect("a directory for the case");
         }
+        sys::open_to_all(root, &temp);
         let mut command = Command::new(std::env::current_exe().expect("a path"));
         command.args(["--one", "--exact", &self.name]).env(DIR, &dir).env(leaks::MARKER, &marker);
         #[cfg(unix)]

@@ -22,7 +22,15 @@ fn one_driver_drives_all_links_of_a_transport() {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let done = || stop.load(Ordering::SeqCst);
-            let driver = scope.spawn(move || link.drive(&Until { done: &done, deadline: None }));
+            let driver = scope.spawn(move || {
+                loop {
+                    // The other one may be in just now.
+                    match link.drive(&Until { done: &done, deadline: None }) {
+                        Driven::Busy => thread::yield_now(),
+                        driven => return driven,
+                    }
+                }
+            });
             // The driver is in when another, who asks for nothing, is refused.
             while look_in(&*other) != Driven::Busy {
                 thread::yield_now();

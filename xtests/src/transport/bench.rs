@@ -62,6 +62,11 @@ impl Candidate {
         Self { divisor: 10, patience: Duration::from_secs(5), watchdog: Duration::from_secs(15), ..self }
     }
 
+    /// What its cases are called after.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn transport(&self) -> Box<dyn Transport> {
         (self.make)()
     }

@@ -79,11 +79,12 @@ pub(super) fn a_callback_that_drops_its_link_hears_no_more(bench: &Bench<'_>) {
         let go = Arc::new(Barrier::new(2));
         let gone = Arc::clone(&go);
         events.on_event(move |_| {
-            if flag.load(Ordering::SeqCst) {
-                after.store(true, Ordering::SeqCst);
+            let taken = slot.lock().expect("nobody panics").take();
+            let Some(link) = taken else {
+                after.store(flag.load(Ordering::SeqCst), Ordering::SeqCst);
                 return;
-            }
-            drop(slot.lock().expect("nobody panics").take());
+            };
+            drop(link);
             flag.store(true, Ordering::SeqCst);
             gone.wait();
         });
@@ -300,7 +301,10 @@ pub(super) fn the_worker_learns_of_the_end(bench: &Bench<'_>) {
             "drop" => drop(link),
             _ => {
                 let slot = Mutex::new(Some(link));
-                events.on_event(move |_| drop(slot.lock().expect("nobody panics").take()));
+                events.on_event(move |_| {
+                    let link = slot.lock().expect("nobody panics").take();
+                    drop(link);
+                });
                 go.send(()).expect("the worker waits");
             }
         }

@@ -115,14 +115,23 @@ const CASES: &[Case] = laws! {
 /// Judges the transport, as the command line says, and ends the program. To be called first in `main`: the workers
 /// of some cases are this program, started again.
 pub fn main(candidate: Candidate) -> ! {
-    processes::work(&candidate);
-    trial::main(&trials(&candidate).collect::<Vec<_>>())
+    work(&candidate);
+    trial::main(&trials(&candidate).map(|(_, trial)| trial).collect::<Vec<_>>())
 }
 
-fn trials(candidate: &Candidate) -> impl Iterator<Item = Trial<'_>> {
+/// In a worker of a case: does what it was started for, and ends the process. Elsewhere returns.
+pub(crate) fn work(candidate: &Candidate) {
+    processes::work(candidate);
+}
+
+/// The law that a case breaks, whatever it is about, if it leaves something behind.
+pub(crate) const LEFT_BEHIND: &str = "T9";
+
+/// Every case, with its law.
+pub(crate) fn trials(candidate: &Candidate) -> impl Iterator<Item = (&'static str, Trial<'_>)> {
     CASES.iter().map(|case| {
         let run = |_: &Path| (case.run)(&Bench { candidate });
         let name = format!("{}::{}::{}", candidate.name, case.law, case.name);
-        Trial { watchdog: candidate.watchdog, ..Trial::new(name, run) }
+        (case.law, Trial { watchdog: candidate.watchdog, ..Trial::new(name, run) })
     })
 }

@@ -1,6 +1,7 @@
 //! T2 and T7 with a worker in a process of its own, which can be killed and stopped.
 
 use std::io::{PipeReader, Read, Write};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 
 use pool_core::spawner::{Arrival, Entry, ExitReport, Signal, Spawner, Worker};
@@ -81,6 +82,20 @@ impl Errand {
         self.line.read_exact(&mut [0]).expect("the worker says so");
     }
 
+    /// Waits until the worker waits for room, where that can be seen.
+    fn is_asleep(&self, bench: &Bench<'_>) {
+        #[cfg(target_os = "linux")]
+        {
+            let stat = format!("/proc/{}/stat", self.worker.pid().expect("a child"));
+            let deadline = std::time::Instant::now() + bench.candidate.patience;
+            while !std::fs::read_to_string(&stat).expect("it lives").contains(") S ") {
+                assert!(std::time::Instant::now() < deadline, "it has room for everything");
+                std::thread::yield_now();
+            }
+        }
+        let _ = bench;
+    }
+
     /// Kills the worker, and waits until it is gone.
     fn kill(&self, bench: &Bench<'_>) {
         self.worker.signal(Signal::Kill).expect("sent");
@@ -115,14 +130,25 @@ pub(super) fn a_frame_that_a_killed_worker_did_not_finish_is_not_delivered(bench
     let mut cut = 0;
     for _ in 0..bench.many(20).max(4) {
         let (_link, events, ticket) = bench.half();
+        // While the receiver is busy with the first frame nobody reads, and there is no room for all of the second.
+        let (release, busy) = mpsc::channel::<()>();
+        let busy = Mutex::new(Some(busy));
+        events.on_event(move |_| {
+            let busy = busy.lock().expect("nobody panics").take();
+            // Comes as an error, when the case lets go of the other end.
+            let _ = busy.map(|busy| busy.recv());
+        });
         let mut errand = Errand::start(ticket, "send a lot");
         errand.is_told();
+        errand.is_asleep(bench);
         errand.kill(bench);
+        drop(release);
         check(&events.next_frame(), 0);
         match events.next() {
             Event::Frame(frame) => {
                 assert!(frame.len() == 2 * HALF && frame.iter().all(|byte| *byte == 9), "a part of a frame");
             }
+            // Where it cannot be told when the worker is in the middle, it may not have begun.
             Event::Closed(Closed::Truncated | Closed::Eof) => cut += 1,
             other => panic!("{other:?}"),
         }
