@@ -8,17 +8,28 @@
 //! [`WorkerId`](crate::WorkerId), never by pid, and need not be children of this process.
 //!
 //! # Laws
+//! Every spawner keeps these; `xtests::spawner` has a case or several for each, and judges any spawner that starts
+//! workers on demand.
+//!
 //! - **S1** The exit is reported exactly once for each `spawn` that returned `Ok`, however early the worker
 //!   ends, and never before it has ended.
 //! - **S2** The worker gets the ticket's bytes and handles unchanged, in order, and nobody else gets the
-//!   handles: not another worker, and not a process that somebody starts at the same time.
-//! - **S3** [`Worker::signal`] to a worker that has ended succeeds and hits nobody else.
+//!   handles: not another worker, and not a process that somebody starts at the same time. It holds nothing else of
+//!   its parent's but standard output and error.
+//! - **S3** [`Worker::signal`] ends the worker, and no other process. To a worker that has ended it succeeds and
+//!   hits nobody else.
 //! - **S4** When the parent is gone, by `SIGKILL` too, the worker ends at once: idle, busy or stopped.
 //! - **S5** The worker's standard input is empty, its standard output and error are the parent's.
 //! - **S6** A failed `spawn` leaves no process, handle or thread behind, and a later one may succeed.
 //! - **S7** Dropping the [`Worker`] does not end the process. Dropping the spawner and all workers' values
-//!   frees their handles and threads, after the exits are reported.
-//! - **S8** The time to start does not depend on the size of the parent.
+//!   frees their handles and threads, after the exits are reported. Nor does a worker that has ended leave anything
+//!   behind.
+//! - **S8** The time to start does not depend on the size of the parent. (The start method Fork copies the parent
+//!   once, when the pool is built; that is not part of a start.)
+//! - **S9** The report tells how the worker ended: its exit code, or the signal, and its last words.
+//! - **S10** The callback may use the spawner and its workers, and if it panics no other worker's report suffers.
+//!   Several threads may start workers at once.
+//! - **S11** A ticket that is more than the spawner can carry is refused, never carried in part.
 
 use std::fmt;
 use std::io;

@@ -14,6 +14,7 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -111,20 +112,38 @@ impl WorkerMain {
 /// A worker's life, for start methods whose workers do not begin with `main`.
 ///
 /// The spawner gets it when the pool is built, and has nothing to do with it but to run it on the far side.
-#[derive(Debug)]
-pub struct WorkerEntry(Box<dyn Connector>);
+pub struct WorkerEntry(Box<Life>);
+
+/// Takes what its parent sent and a way to leave last words, and returns the exit code.
+type Life = dyn FnOnce(Ticket, Box<dyn FnOnce(&str) + Send>) -> i32 + Send;
 
 impl WorkerEntry {
+    /// A life of calls that come over this transport. The worker knows the named tasks that the program's entry has
+    /// made known.
     pub(crate) fn new(transport: &dyn Transport) -> Self {
-        Self(transport.connector())
+        let connector = transport.connector();
+        Self::of(move |ticket, last_words| {
+            let none = Tasks::default();
+            let tasks = context::registered().map_or(&none, |registry| &registry.tasks);
+            finish(Ok(connector), tasks, ticket, last_words)
+        })
+    }
+
+    /// A life of another kind: for those who use a spawner without a pool, as its tests do.
+    pub fn of(life: impl FnOnce(Ticket, Box<dyn FnOnce(&str) + Send>) -> i32 + Send + 'static) -> Self {
+        Self(Box::new(life))
     }
 
     /// Runs a worker to its end in this process, and returns its exit code. Nothing of the parent's pools may
-    /// be used before or after. The worker knows the named tasks that the program's entry has made known.
+    /// be used before or after.
     pub fn run(self, ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> i32 {
-        let none = Tasks::default();
-        let tasks = context::registered().map_or(&none, |registry| &registry.tasks);
-        finish(Ok(self.0), tasks, ticket, last_words)
+        (self.0)(ticket, last_words)
+    }
+}
+
+impl fmt::Debug for WorkerEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerEntry").finish_non_exhaustive()
     }
 }
 

@@ -40,6 +40,12 @@ impl Inventory {
         Some(inventory)
     }
 
+    /// How many processes there are beside this one.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
     /// How many threads there are.
     #[cfg(target_os = "linux")]
     pub(crate) fn threads(&self) -> usize {
@@ -55,7 +61,7 @@ impl Inventory {
             if same_size(&now.threads, &self.threads)
                 && same_size(&now.descriptors, &self.descriptors)
                 && same_size(&now.shared, &self.shared)
-                && now.processes.is_empty()
+                && same_size(&now.processes, &self.processes)
             {
                 return Ok(());
             }

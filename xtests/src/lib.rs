@@ -6,7 +6,8 @@
 //! - [`gate`]: where a call waits until its case lets it go on.
 //! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
 //! - [`transport`]: judges any transport, by the laws of the trait.
-//! - [`mutants`]: judges that, by backends that break one law each.
+//! - [`spawner`]: the same for spawners.
+//! - [`mutants`]: judges both, by backends that break one law each.
 //!
 //! A test binary has `harness = false` and this `main`:
 //!
@@ -29,9 +30,12 @@ pub mod crash;
 pub mod gate;
 pub mod mutants;
 pub mod runner;
+pub mod spawner;
 pub mod transport;
 
 mod args;
 mod leaks;
+#[cfg(target_os = "linux")]
+mod scarce;
 mod sys;
 mod trial;

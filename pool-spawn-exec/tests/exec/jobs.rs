@@ -20,25 +20,13 @@ pub(crate) fn run(ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) {
                 write!(file, "{index}").expect("written");
             }
         }
-        "read stdin" => {
-            let mut text = Vec::new();
-            let count = std::io::stdin().read_to_end(&mut text).expect("read");
-            write!(first(handles), "{count} bytes").expect("written");
-        }
         "print" => {
             println!("{}", String::from_utf8_lossy(&bytes));
         }
         "exit" => exit(i32::from(bytes[0])),
-        "abort" => std::process::abort(),
         "say" => {
             last_words(&String::from_utf8_lossy(&bytes));
             exit(3);
-        }
-        "idle" => {
-            write!(first(handles), "up").expect("written");
-            loop {
-                std::thread::park();
-            }
         }
         "busy" => {
             write!(first(handles), "up").expect("written");
@@ -97,26 +85,8 @@ pub(crate) fn play(role: &str) {
             std::fs::remove_file(std::env::current_exe().expect("a path")).expect("removed");
             play("printer");
         }
-        "parent" => parent(),
         unknown => panic!("no such role: {unknown}"),
     }
-}
-
-/// A parent to be killed: its workers share its standard output, so that its end tells of their end.
-fn parent() {
-    let exec = harness::own();
-    // From a thread that ends, which must not matter.
-    let workers = std::thread::spawn(move || {
-        ["idle", "busy", "idle"].map(|job| {
-            let (started, mut reader) = harness::start_with_pipe(&exec, job, b"");
-            assert_eq!(harness::read_some(&mut reader, 2), "up");
-            println!("{}", started.worker.pid().expect("a child"));
-            started
-        })
-    });
-    let workers = workers.join().expect("all up");
-    let gone = workers[0].exit.recv();
-    panic!("nobody was to end before this process: {gone:?}");
 }
 
 fn first(handles: Vec<Handle>) -> File {

@@ -2,7 +2,7 @@
 //!
 //! The same file is run in four ways: as the runner (by `cargo test`), as one case in a process of its own (by
 //! the runner, under a watchdog, so that nothing can hang and no case sees another's descriptors), as a worker,
-//! and as a bystander that a case needs (a parent to be killed, a program that inherited the marker).
+//! and as a bystander that a case needs (a program that inherited the marker, one that starts workers of its own).
 
 mod cases;
 mod harness;

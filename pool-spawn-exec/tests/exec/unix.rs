@@ -7,33 +7,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use pool_core::error::Exit;
 use pool_core::spawner::SpawnError;
 use pool_spawn_exec::Exec;
-use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Case, bystander, own, start};
+use crate::harness::{Case, bystander, start};
 
 pub(crate) fn all() -> Vec<Case> {
     vec![
-        ("a_signal_is_reported", a_signal_is_reported),
         ("what_is_no_program_is_named", what_is_no_program_is_named),
         ("another_version_is_answered_in_words", another_version_is_answered_in_words),
         ("a_message_cut_short_is_answered_in_words", a_message_cut_short_is_answered_in_words),
     ]
-}
-
-pub(crate) fn stop(pid: i32) {
-    kill_process(Pid::from_raw(pid).expect("a pid"), Signal::STOP).expect("stopped");
-    #[cfg(target_os = "linux")]
-    while !fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives").contains(") T ") {
-        std::thread::yield_now();
-    }
-}
-
-fn a_signal_is_reported() {
-    let started = start(&own(), "abort", b"", vec![]).expect("started");
-    assert_eq!(started.report().exit, Exit::Signal(6));
 }
 
 fn what_is_no_program_is_named() {

@@ -1,55 +1,31 @@
 //! Cases for every system that can fork, and for both start methods.
 
 use std::io::{BufRead, BufReader};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use pool_core::error::Exit;
 use pool_core::spawner::{Entry, Signal, SpawnError};
-use pool_core::transport::Ticket;
 use pool_spawn_fork::{Fork, ForkServer, ForkServerEntry};
 
-use crate::harness::{Method, Named, PATIENCE, bystander, read_all, read_some, start, start_up, start_with_pipe};
+use crate::harness::{Method, Named, bystander, read_all, start, start_up, start_with_pipe};
 
 pub(crate) fn all() -> Vec<Named> {
     vec![
-        ("bytes_and_handles_arrive_in_order", bytes_and_handles_arrive_in_order),
         (
             "the_largest_ticket_fits_and_a_larger_one_is_refused",
             the_largest_ticket_fits_and_a_larger_one_is_refused,
         ),
-        ("standard_input_is_empty", standard_input_is_empty),
         ("standard_output_is_the_parents", standard_output_is_the_parents),
         ("a_worker_has_no_arguments_but_its_name", a_worker_has_no_arguments_but_its_name),
-        ("an_exit_code_is_reported", an_exit_code_is_reported),
-        ("a_signal_is_reported", a_signal_is_reported),
         ("a_panic_is_an_exit_code", a_panic_is_an_exit_code),
-        ("last_words_are_reported", last_words_are_reported),
+        ("long_last_words_are_cut", long_last_words_are_cut),
         ("a_killed_worker_is_reported_at_once", a_killed_worker_is_reported_at_once),
-        ("a_signal_after_the_end_succeeds", a_signal_after_the_end_succeeds),
         ("an_inherited_marker_makes_no_worker", an_inherited_marker_makes_no_worker),
         ("workers_die_with_a_killed_parent", workers_die_with_a_killed_parent),
-        ("dropping_the_values_ends_no_worker", dropping_the_values_ends_no_worker),
-        ("an_exit_callback_may_spawn", an_exit_callback_may_spawn),
-        ("a_panicking_exit_callback_harms_nobody", a_panicking_exit_callback_harms_nobody),
-        ("many_threads_may_spawn", many_threads_may_spawn),
         ("what_is_not_ready_is_refused", what_is_not_ready_is_refused),
         ("a_hook_makes_workers_differ", a_hook_makes_workers_differ),
         ("a_panicking_hook_is_told", a_panicking_hook_is_told),
     ]
-}
-
-fn bytes_and_handles_arrive_in_order(method: Method) {
-    let spawner = method.spawner();
-    for count in [1, 3, 40] {
-        let (readers, writers): (Vec<_>, Vec<_>) = (0..count).map(|_| std::io::pipe().expect("a pipe")).unzip();
-        let handles = writers.into_iter().map(Into::into).collect();
-        let started = start(&*spawner, "number the handles", b"number ", handles).expect("started");
-        for (index, reader) in readers.into_iter().enumerate() {
-            assert_eq!(read_all(reader), format!("number {index}"));
-        }
-        assert_eq!(started.report().exit, Exit::Code(0));
-    }
 }
 
 fn the_largest_ticket_fits_and_a_larger_one_is_refused(method: Method) {
@@ -65,12 +41,6 @@ fn the_largest_ticket_fits_and_a_larger_one_is_refused(method: Method) {
     let clone = |_| std::io::pipe().expect("a pipe").1.into();
     let refused = start(&*spawner, "x", b"", (0..=pool_os::HANDLES_MAX).map(clone).collect());
     assert!(matches!(refused.err(), Some(SpawnError::Other { .. })));
-}
-
-fn standard_input_is_empty(method: Method) {
-    let (started, reader) = start_with_pipe(&*method.spawner(), "read stdin", b"");
-    assert_eq!(read_all(reader), "0 bytes");
-    assert_eq!(started.report().exit, Exit::Code(0));
 }
 
 fn standard_output_is_the_parents(method: Method) {
@@ -92,21 +62,6 @@ fn a_worker_has_no_arguments_but_its_name(method: Method) {
     started.report();
 }
 
-fn an_exit_code_is_reported(method: Method) {
-    let spawner = method.spawner();
-    for code in [0, 1, 42] {
-        for job in ["exit", "return"] {
-            let report = start(&*spawner, job, &[code], vec![]).expect("started").report();
-            assert_eq!((report.exit, report.last_words), (Exit::Code(i32::from(code)), None));
-        }
-    }
-}
-
-fn a_signal_is_reported(method: Method) {
-    let started = start(&*method.spawner(), "abort", b"", vec![]).expect("started");
-    assert_eq!(started.report().exit, Exit::Signal(6));
-}
-
 fn a_panic_is_an_exit_code(method: Method) {
     let spawner = method.spawner();
     let started = start(&*spawner, "panic", b"", vec![]).expect("started");
@@ -115,10 +70,8 @@ fn a_panic_is_an_exit_code(method: Method) {
     assert_eq!(started.report().exit, Exit::Code(0));
 }
 
-fn last_words_are_reported(method: Method) {
+fn long_last_words_are_cut(method: Method) {
     let spawner = method.spawner();
-    let report = start(&*spawner, "say", "it cannot be hélped".as_bytes(), vec![]).expect("started").report();
-    assert_eq!((report.exit, report.last_words.as_deref()), (Exit::Code(3), Some("it cannot be hélped")));
     let started = start(&*spawner, "say", &[b'y'; 20_000], vec![]).expect("started");
     assert_eq!(started.report().last_words.expect("some").len(), pool_os::LAST_WORDS_MAX);
 }
@@ -137,15 +90,6 @@ fn a_killed_worker_is_reported_at_once(method: Method) {
     delays.sort();
     println!("from signal to report: {:?} .. {:?}", delays[0], delays[delays.len() - 1]);
     assert!(delays[0] < Duration::from_millis(3), "{delays:?}");
-}
-
-fn a_signal_after_the_end_succeeds(method: Method) {
-    let spawner = method.spawner();
-    let started = start(&*spawner, "exit", &[0], vec![]).expect("started");
-    started.report();
-    started.worker.signal(Signal::Terminate).expect("nobody to hit");
-    drop(spawner);
-    started.worker.signal(Signal::Kill).expect("nobody to hit");
 }
 
 fn an_inherited_marker_makes_no_worker(method: Method) {
@@ -181,69 +125,6 @@ fn workers_die_with_a_killed_parent(method: Method) {
         println!("{pids:?} and their server (stopped: {stops_server}) were gone after {:?}", start.elapsed());
         assert!(start.elapsed() < Duration::from_secs(1));
     }
-}
-
-fn dropping_the_values_ends_no_worker(method: Method) {
-    let spawner = method.spawner();
-    let (first, reader) = start_up(&*spawner, "idle");
-    let (second, _) = start_up(&*spawner, "idle");
-    drop(spawner);
-    drop(second.worker);
-    assert!(second.exit.recv_timeout(Duration::from_millis(100)).is_err(), "it lives");
-    first.worker.signal(Signal::Kill).expect("sent");
-    assert_eq!(first.report().exit, Exit::Signal(9), "it is reported all the same");
-    assert_eq!(read_all(reader), "");
-    assert!(second.exit.recv_timeout(Duration::from_millis(100)).is_err(), "it still lives");
-}
-
-fn an_exit_callback_may_spawn(method: Method) {
-    let spawner = method.spawner();
-    for signal in [None, Some(Signal::Kill), Some(Signal::Terminate)] {
-        let (tell, told) = mpsc::channel();
-        let inner = Arc::clone(&spawner);
-        let ticket = Ticket { transport: "exit".to_owned(), bytes: vec![5], handles: vec![] };
-        let on_exit = Box::new(move |_| {
-            let job = if signal.is_some() { "busy" } else { "say" };
-            tell.send(start_with_pipe(&*inner, job, b"words")).expect("the case waits");
-        });
-        spawner.spawn(ticket, on_exit).expect("started");
-        let (started, mut reader) = told.recv_timeout(PATIENCE).expect("reported");
-        let Some(signal) = signal else {
-            let report = started.report();
-            assert_eq!((report.exit, report.last_words.as_deref()), (Exit::Code(3), Some("words")));
-            continue;
-        };
-        assert_eq!(read_some(&mut reader, 2), "up");
-        started.worker.signal(signal).expect("sent");
-        let expected = if signal == Signal::Kill { Exit::Signal(9) } else { Exit::Signal(15) };
-        assert_eq!(started.report().exit, expected);
-        started.worker.signal(signal).expect("nobody to hit");
-    }
-}
-
-fn a_panicking_exit_callback_harms_nobody(method: Method) {
-    let spawner = method.spawner();
-    let (other, _) = start_up(&*spawner, "idle");
-    let ticket = Ticket { transport: "exit".to_owned(), bytes: vec![0], handles: vec![] };
-    spawner.spawn(ticket, Box::new(|_| panic!("on purpose"))).expect("started");
-    let next = start(&*spawner, "exit", &[9], vec![]).expect("started");
-    assert_eq!(next.report().exit, Exit::Code(9));
-    other.worker.signal(Signal::Kill).expect("sent");
-    other.report();
-}
-
-fn many_threads_may_spawn(method: Method) {
-    let spawner = &*method.spawner();
-    std::thread::scope(|scope| {
-        for code in 0..8u8 {
-            scope.spawn(move || {
-                for _ in 0..10 {
-                    let started = start(spawner, "exit", &[code], vec![]).expect("started");
-                    assert_eq!(started.report().exit, Exit::Code(i32::from(code)));
-                }
-            });
-        }
-    });
 }
 
 fn what_is_not_ready_is_refused(method: Method) {

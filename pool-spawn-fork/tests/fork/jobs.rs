@@ -52,17 +52,11 @@ pub(crate) fn work(ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> 
                 write!(file, "{index}").expect("written");
             }
         }
-        "read stdin" => {
-            let mut text = Vec::new();
-            let count = std::io::stdin().read_to_end(&mut text).expect("read");
-            write!(first(handles), "{count} bytes").expect("written");
-        }
         // Without an end of line, so that it is held back.
         "print" => print!("{}", String::from_utf8_lossy(&bytes)),
         "exit" => exit(i32::from(bytes[0])),
         "return" => return i32::from(bytes[0]),
         "panic" => panic!("on purpose"),
-        "abort" => std::process::abort(),
         "say" => {
             last_words(&String::from_utf8_lossy(&bytes));
             return 3;

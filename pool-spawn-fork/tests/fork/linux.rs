@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pool_core::error::Exit;
-use pool_core::spawner::{Signal, SpawnError};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, setrlimit};
+use pool_core::spawner::Signal;
+use rustix::process::{Pid, kill_process};
 
 use crate::harness::{Method, Named, bystander, read_all, start, start_up, start_with_pipe};
 
@@ -16,8 +15,6 @@ pub(crate) fn all() -> Vec<Named> {
         ("a_worker_holds_its_handles_and_nothing_else", a_worker_holds_its_handles_and_nothing_else),
         ("a_worker_begins_with_no_signal_held_or_handled", a_worker_begins_with_no_signal_held_or_handled),
         ("three_hundred_deaths_leave_nothing_behind", three_hundred_deaths_leave_nothing_behind),
-        ("a_foreign_child_sees_no_descriptor_of_ours", a_foreign_child_sees_no_descriptor_of_ours),
-        ("no_descriptor_left_is_a_shortage_and_passes", no_descriptor_left_is_a_shortage_and_passes),
         ("a_renamed_program_still_starts", a_renamed_program_still_starts),
         ("ignored_children_are_reported_too", ignored_children_are_reported_too),
     ]
@@ -140,61 +137,6 @@ fn three_hundred_deaths_leave_nothing_behind(method: Method) {
     assert_eq!(servers.len(), 1);
     let held = fs::read_dir(format!("/proc/{}/fd", servers[0])).expect("listed").count();
     assert!(held <= at_first.len() + 4, "the server holds {held}");
-    drop(spawner);
-    settles(|| threads() == 1 && children().is_empty() && descriptors() == at_first);
-}
-
-fn a_foreign_child_sees_no_descriptor_of_ours(method: Method) {
-    let spawner = method.spawner();
-    let look = || {
-        let out = Command::new("ls").args(["-l", "/proc/self/fd"]).stdin(Stdio::null()).output().expect("it runs");
-        let text = String::from_utf8(out.stdout).expect("text");
-        text.lines().filter(|line| line.contains("->")).count()
-    };
-    let normal = look();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..200 {
-                let (started, reader) = start_with_pipe(&*spawner, "exit", &[0]);
-                read_all(reader);
-                started.report();
-            }
-            done.store(true, Ordering::Release);
-        });
-        let mut looks = 0;
-        while !done.load(Ordering::Acquire) {
-            assert_eq!(look(), normal);
-            looks += 1;
-        }
-        println!("looked {looks} times");
-    });
-}
-
-fn no_descriptor_left_is_a_shortage_and_passes(method: Method) {
-    let at_first = descriptors();
-    let spawner = method.spawner();
-    let limit = getrlimit(Resource::Nofile);
-    // However many are missing, at whichever step they run out, with and without a server: a shortage, and nothing
-    // is left behind.
-    let mut worked = false;
-    for spare in 0..20 {
-        let (before, servers) = (descriptors(), children().len());
-        let tight = Rlimit { current: Some(before.len() as u64 + spare), maximum: limit.maximum };
-        setrlimit(Resource::Nofile, tight).expect("set");
-        let result = start(&*spawner, "return", &[4], vec![]);
-        setrlimit(Resource::Nofile, limit).expect("set");
-        match result {
-            Ok(started) => worked = started.report().exit == Exit::Code(4) || worked,
-            Err(SpawnError::Resources { .. }) => {
-                assert!(!worked, "{spare} to spare were enough before");
-                // A server that has started stays.
-                settles(|| descriptors() == before || children().len() > servers);
-            }
-            Err(error) => panic!("{spare} to spare: {error:?}"),
-        }
-    }
-    assert!(worked);
     drop(spawner);
     settles(|| threads() == 1 && children().is_empty() && descriptors() == at_first);
 }

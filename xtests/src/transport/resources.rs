@@ -53,20 +53,18 @@ mod linux {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::collections::BTreeSet;
-    use std::fs::{self, File};
-    use std::os::fd::AsRawFd;
+    use std::fs;
     use std::process::{Command, Stdio};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use pool_core::transport::Channel;
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
     use super::super::bench::Bench;
     use super::super::recorder::Recorder;
     use super::super::tools::{connect, send};
     use crate::leaks::Inventory;
+    use crate::scarce::Descriptors;
+    use pool_core::transport::Channel;
 
     #[track_caller]
     fn is_as_before(before: &Inventory) {
@@ -153,34 +151,16 @@ mod linux {
         assert!(is_asleep(Duration::from_millis(500)), "a thread woke up for nothing");
     }
 
-    /// Takes all numbers below the highest that is in use, so that a limit leaves exactly what it says.
-    fn plug() -> (Vec<File>, u64) {
-        let mut plugs = Vec::new();
-        loop {
-            let next = File::open("/dev/null").expect("opens");
-            let numbers = fs::read_dir("/proc/self/fd").expect("listed").flatten();
-            let highest = numbers.filter_map(|fd| fd.file_name().to_str()?.parse().ok()).max();
-            let number = next.as_raw_fd();
-            plugs.push(next);
-            // The listing itself took the one after.
-            if highest <= Some(number + 1) {
-                return (plugs, number as u64 + 1);
-            }
-        }
-    }
-
     pub(in super::super) fn a_failed_open_leaves_nothing_behind(bench: &Bench<'_>) {
         first_use(bench);
-        let (plugs, used) = plug();
         let before = Inventory::take().expect("this is Linux");
-        let all = getrlimit(Resource::Nofile);
         let mut refused = 0;
         let mut opened = 0;
         for spare in 0..24 {
             let (transport, events) = (bench.transport(), Recorder::with_patience(bench.candidate.patience));
-            setrlimit(Resource::Nofile, Rlimit { current: Some(used + spare), ..all }).expect("set");
+            let scarce = Descriptors::limited_to(spare);
             let link = transport.open(events);
-            setrlimit(Resource::Nofile, all).expect("set");
+            drop(scarce);
             match link {
                 Err(error) => {
                     refused += 1;
@@ -197,7 +177,6 @@ mod linux {
         assert!(opened > 0, "24 descriptors are not enough");
         println!("refused {refused} times, opened {opened} times");
         let (_link, _events, _channel) = bench.pair();
-        drop(plugs);
     }
 
     /// The numbers of the open descriptors, apart from the look itself.
