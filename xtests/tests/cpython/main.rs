@@ -25,6 +25,7 @@ const CASES: &[Case] = cases![
     executor::map_timeout_from_callable,
     executor::map_buffersize_on_multiple_infinite_iterables,
     executor::free_reference,
+    process_pool::the_default_context,
     process_pool::terminate_broken_leaves_a_cancelled_future_alone,
     process_pool::what_is_changed_after_submit_is_not_seen,
     process_pool::the_call_queue_bound_is_all_that_cancel_cannot_reach,
@@ -57,13 +58,13 @@ const CASES: &[Case] = cases![
 ];
 
 /// So many processes take their time.
-const SLOW: &[Case] =
-    &[Case::new("max_workers_too_large", process_pool::max_workers_too_large).watchdog(Duration::from_secs(180))];
+const SLOW: &[Case] = cases![process_pool::max_workers_too_large,];
 
 fn main() {
     ::process_pool::init();
     if let Some(program) = std::env::var_os(programs::VARIABLE) {
         return programs::run(program.to_str().expect("a name"));
     }
-    runner::main(&[CASES, SLOW].concat());
+    let slow: Vec<_> = SLOW.iter().map(|case| case.watchdog(Duration::from_secs(180))).collect();
+    runner::main(&[CASES, &slow].concat());
 }

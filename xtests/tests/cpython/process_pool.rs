@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use process_pool::{Bytes, OnWorkerLoss, TaskError, TaskHandle};
+use process_pool::{Bytes, Executor, OnWorkerLoss, TaskError, TaskHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Subject, skip};
@@ -23,6 +23,12 @@ pub(crate) fn max_workers_too_large(subject: &Subject) {
     assert_eq!(pids.len(), workers, "all at the same time");
     drop(visitors);
     assert!(handles.into_iter().all(|handle| handle.result().is_ok()));
+}
+
+/// gh-84559: there it depends on the platform and the release; here it is the same with every set of features.
+pub(crate) fn the_default_context(_: &Subject) {
+    let pool = Executor::builder().max_workers(1).build().expect("a pool");
+    assert_eq!((pool.context(), run(&pool, same, 1)), ("exec+pipe", 1));
 }
 
 /// S44, gh-109047: there the manager's thread died of it, and everybody waited for ever.
