@@ -192,7 +192,7 @@ pub trait Spawner: fmt::Debug + Send + Sync {
     /// to answer.
     ///
     /// # Errors
-    /// If the worker was not started; `on_exit` is then dropped unused.
+    /// If the worker was not started; `on_exit` is then dropped unused. A panic is taken for one.
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError>;
 
     /// Starts several workers, when several are wanted at once: one result for each, in the same order. For start

@@ -5,11 +5,13 @@
 //! them when the pool is closed.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::call::discard;
 use crate::driver::{Order, Pool};
 use crate::error::StartError;
 use crate::machine::Input;
@@ -17,6 +19,7 @@ use crate::slot::{Sink, Slot};
 use crate::spawner::{ExitReport, OnExit, SpawnError, Spawner, is_shortage};
 use crate::transport::{Ticket, Transport};
 use crate::wire::{Envelope, Token};
+use crate::worker;
 
 pub(crate) struct Supervisor {
     pub(crate) pool: Arc<Pool>,
@@ -89,7 +92,12 @@ impl Supervisor {
                 Err(error) => self.failed(&slot, error),
             }
         }
-        let mut started = self.spawner.spawn_many(starts).into_iter();
+        let spawned = backend(|| self.spawner.spawn_many(starts)).unwrap_or_else(|source| {
+            let error = Arc::new(SpawnError::Other { what: "start a worker", source });
+            opened.drain(..).for_each(|slot| self.failed(&slot, StartError::Spawn(Arc::clone(&error))));
+            Vec::new()
+        });
+        let mut started = spawned.into_iter();
         for slot in opened {
             match started.next() {
                 Some(Ok(worker)) => {
@@ -130,7 +138,8 @@ impl Supervisor {
         slot.set_token(token);
         let (pool, weak_slot) = (Arc::downgrade(&self.pool), Arc::downgrade(slot));
         let sink = Arc::new(Sink { pool: pool.clone(), slot: weak_slot.clone() });
-        let (link, mut ticket) = self.transport.open(sink).map_err(|error| StartError::Link(Arc::new(error)))?;
+        let opened = backend(|| self.transport.open(sink)).and_then(|opened| opened);
+        let (link, mut ticket) = opened.map_err(|error| StartError::Link(Arc::new(error)))?;
         slot.set_link(link);
         ticket.bytes = Envelope::encode(&token, &ticket.bytes, &self.pool.terms());
         let id = slot.id;
@@ -148,6 +157,15 @@ impl Supervisor {
 /// How many workers are started in one go. The first of them waits for the last, and each takes a few descriptors
 /// until then.
 const AT_ONCE: usize = 8;
+
+/// Runs a backend, which may be a user's own: its panic must not end the thread that everything waits for.
+fn backend<T>(f: impl FnOnce() -> T) -> io::Result<T> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+        let message = worker::message(payload.as_ref());
+        discard(payload);
+        io::Error::other(format!("it panicked: {message}"))
+    })
+}
 
 /// Tells, when the supervisor's own fields are dropped, that nothing of the pool is left.
 struct End(Arc<Pool>);

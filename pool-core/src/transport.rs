@@ -341,7 +341,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// What the operating system says, typically that descriptors have run out; nothing is left behind,
-    /// and a later call may succeed.
+    /// and a later call may succeed. A panic is taken for one that will come again.
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)>;
 }
 

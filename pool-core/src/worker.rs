@@ -365,7 +365,8 @@ pub(crate) fn catch(f: impl FnOnce() -> Ran) -> Result<Ran, Failure> {
     })
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+/// What a panic has to say.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("a panic whose payload is not text").to_owned()

@@ -1,10 +1,13 @@
 //! `test_future.py`.
 
-use std::sync::{Arc, Barrier, Mutex};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 
-use process_pool::{Executor, TaskError};
+use process_pool::{Executor, SubmitError, TaskError, TaskHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use xtests::gate::{Gate, wait_at};
+use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::Subject;
 
 use crate::tools::{run, same, submit};
@@ -67,4 +70,35 @@ pub(crate) fn submit_while_a_value_is_encoded_or_decoded(subject: &Subject) {
     let all: Vec<_> = all.into_iter().map(|busy| busy.expect("a result").0).collect();
     assert_eq!(all, [2, 3, 4, 5, 6, 7]);
     *POOL.lock().expect("no panic") = None;
+}
+
+/// Submits a call when it is woken, and tells what became of that.
+struct Submits(Arc<Executor>, mpsc::Sender<Result<TaskHandle<u64>, SubmitError>>);
+
+impl Wake for Submits {
+    fn wake(self: Arc<Self>) {
+        self.1.send(self.0.submit(same, 7)).expect("the case listens");
+    }
+}
+
+/// D22: a waker is run in the middle of things, and may start some.
+pub(crate) fn submit_in_a_waker(subject: &Subject) {
+    let (pool, gate) = (Arc::new(subject.pool(1)), Gate::new());
+    for how in ["result", "cancel"] {
+        let long = submit(&pool, wait_at, gate.port());
+        let visitor = gate.arrival();
+        let mut handle = submit(&pool, same, 1);
+        let (sender, submitted) = mpsc::channel();
+        let waker = Waker::from(Arc::new(Submits(Arc::clone(&pool), sender)));
+        assert!(Pin::new(&mut handle).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        if how == "cancel" {
+            assert!(handle.cancel());
+        }
+        visitor.pass();
+        let next = submitted.recv_timeout(PATIENCE).expect("the waker is woken").expect("accepted");
+        assert!(matches!(next.result_timeout(PATIENCE), Some(Ok(7))));
+        assert_eq!(handle.result().is_ok(), how == "result");
+        long.result().expect("a result");
+    }
 }
