@@ -56,6 +56,7 @@ pub struct Map<'e, F, A, R, I: Iterator> {
     outstanding: usize,
     group: Arc<Group>,
     current: Option<Current>,
+    taken: Taken,
     types: PhantomData<fn(A) -> R>,
 }
 
@@ -66,6 +67,16 @@ struct Chunk {
     items: usize,
     /// Why some were not, by their place.
     unsent: BTreeMap<usize, TaskError>,
+}
+
+/// Items that are to become the next chunk.
+#[derive(Default)]
+struct Taken {
+    items: usize,
+    unsent: BTreeMap<usize, TaskError>,
+    payload: Vec<u8>,
+    /// So much of the payload is of whole items.
+    whole: usize,
 }
 
 /// Chunks that are submitted and not yet yielded; what nobody will ask for any more is cancelled.
@@ -122,6 +133,7 @@ where
             outstanding: 0,
             group: Arc::default(),
             current: None,
+            taken: Taken::default(),
             types: PhantomData,
         }
     }
@@ -217,23 +229,27 @@ where
         }
     }
 
-    /// Takes up to `size` inputs and encodes them.
+    /// Takes inputs and encodes them until there are `size`. To take one or to encode it may panic; those before
+    /// it stay, and the next attempt goes on behind them.
     fn take_chunk(&mut self, size: usize) -> (Chunk, Vec<u8>) {
         let codec = self.executor.codec();
-        let mut chunk = Chunk { call: None, items: 0, unsent: BTreeMap::new() };
-        let mut payload = Vec::new();
-        for input in self.inputs.by_ref().take(size) {
-            let start = begin_item(&mut payload);
-            let encoded = codec.encode(&input, &mut payload).map_err(|message| encode_error::<A>(codec, message));
-            if let Err(error) =
-                encoded.and_then(|()| end_item(&mut payload, start).map_err(|()| too_long::<A>(codec)))
+        while self.taken.items < size {
+            let Some(input) = self.inputs.next() else { break };
+            let Taken { items, unsent, payload, whole } = &mut self.taken;
+            payload.truncate(*whole);
+            let start = begin_item(payload);
+            let encoded = codec.encode(&input, payload).map_err(|message| encode_error::<A>(codec, message));
+            if let Err(error) = encoded.and_then(|()| end_item(payload, start).map_err(|()| too_long::<A>(codec)))
             {
                 payload.truncate(start);
-                chunk.unsent.insert(chunk.items, TaskError::Refused(SubmitError::Codec(error)));
+                unsent.insert(*items, TaskError::Refused(SubmitError::Codec(error)));
             }
-            chunk.items += 1;
+            *items += 1;
+            *whole = payload.len();
         }
-        (chunk, payload)
+        let Taken { items, unsent, mut payload, whole } = std::mem::take(&mut self.taken);
+        payload.truncate(whole);
+        (Chunk { call: None, items, unsent }, payload)
     }
 
     /// The next chunk whose call is settled; `None` if the deadline passes first.
@@ -257,13 +273,14 @@ where
             self.begin();
         }
         loop {
-            if let Some(current) = &mut self.current {
-                if let Some(item) = current.next::<R>(self.executor.codec()) {
-                    self.outstanding -= 1;
-                    return Some(item);
-                }
-                self.current = None;
+            if let Some(current) = &mut self.current
+                && current.item < current.chunk.items
+            {
+                // First: to decode it may panic, and then it is yielded all the same.
+                self.outstanding -= 1;
+                return Some(current.next::<R>(self.executor.codec()));
             }
+            self.current = None;
             self.refill();
             if self.chunks.0.is_empty() {
                 return None;
@@ -311,32 +328,26 @@ impl Current {
         Self { chunk, reply, item: 0, at: 0 }
     }
 
-    fn next<R: DeserializeOwned>(&mut self, codec: crate::Codec) -> Option<Result<R, TaskError>> {
-        if self.item == self.chunk.items {
-            return None;
-        }
+    /// The next item's result. There must be one.
+    fn next<R: DeserializeOwned>(&mut self, codec: crate::Codec) -> Result<R, TaskError> {
         let unsent = self.chunk.unsent.remove(&self.item);
         self.item += 1;
         if let Some(error) = unsent {
-            return Some(Err(error));
+            return Err(error);
         }
-        let reply = match &self.reply {
-            Ok(reply) => reply.as_slice(),
-            Err(error) => return Some(Err(error.clone())),
-        };
+        let reply = self.reply.as_ref().map_err(Clone::clone)?.as_slice();
         let Some((tag, bytes, end)) = split_item(reply, self.at) else {
-            let message = "the chunk's reply is cut short".to_owned();
-            return Some(Err(codec_error::<R>(codec, message)));
+            return Err(codec_error::<R>(codec, "the chunk's reply is cut short".to_owned()));
         };
         self.at = end;
         let call = self.chunk.call.as_ref().expect("invariant: an item that was sent was sent by a call");
-        Some(match tag {
+        match tag {
             OK => future::decode::<R>(bytes, codec),
             _ => Err(wire::from_bytes::<Failure>(bytes).map_or_else(
                 || codec_error::<R>(codec, "the item's failure is malformed".to_owned()),
                 |failure| call.explain(failure),
             )),
-        })
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! `executor.py`: what holds for executors of every kind.
 
-use process_pool::TaskError;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+use process_pool::TaskError;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xtests::runner::Subject;
 
 use crate::tools::{Counted, run};
@@ -56,4 +59,68 @@ pub(crate) fn free_reference(subject: &Subject) {
         assert_eq!((seen, Counted::alive()), (45, 0));
     }
     assert_eq!(run(&pool, |()| Counted::alive(), ()), 0, "nor in a worker");
+}
+
+/// The second of them panics: when it is encoded, or when it is decoded.
+#[derive(Clone, Copy, Debug)]
+enum Touchy {
+    Encoding(u64),
+    Decoding(u64),
+}
+
+impl Touchy {
+    fn number(self) -> u64 {
+        match self {
+            Self::Encoding(n) | Self::Decoding(n) => n,
+        }
+    }
+
+    fn touch(n: u64) -> u64 {
+        assert!(n != 1, "touched (this text is expected)");
+        n
+    }
+}
+
+impl Serialize for Touchy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Encoding(n) => Self::touch(*n).serialize(serializer),
+            Self::Decoding(n) => n.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Touchy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(|n| Self::Decoding(Self::touch(n)))
+    }
+}
+
+/// What a map yields, and how many panics come out of it.
+fn seen_and_panics<T>(mut map: impl Iterator<Item = Result<T, TaskError>>) -> (Vec<T>, usize) {
+    let (mut seen, mut panics) = (Vec::new(), 0);
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| map.next())) {
+            Ok(Some(result)) => seen.push(result.expect("a result")),
+            Ok(None) => return (seen, panics),
+            Err(_) => panics += 1,
+        }
+    }
+}
+
+/// D43: a panic in the caller's own thread is no end of the map, costs the one item, and takes nothing from the bound.
+pub(crate) fn map_goes_on_after_a_panic_of_its_caller(subject: &Subject) {
+    let pool = subject.pool(2);
+    let others = (vec![0, 2, 3, 4, 5, 6, 7], 1);
+    for (buffersize, chunksize) in [(1, 1), (3, 3), (10, 1), (10, 4)] {
+        let sizes = format!("{buffersize} in chunks of {chunksize}");
+        let map = pool.map(Touchy::Decoding, 0..8).buffersize(buffersize).chunksize(chunksize);
+        let map = map.map(|result| result.map(Touchy::number));
+        assert_eq!(seen_and_panics(map), others, "decoded, {sizes}");
+        let map =
+            pool.map(Touchy::number, (0..8).map(Touchy::Encoding)).buffersize(buffersize).chunksize(chunksize);
+        assert_eq!(seen_and_panics(map), others, "encoded, {sizes}");
+        let map = pool.map(|n: u64| n, (0..8).map(Touchy::touch)).buffersize(buffersize).chunksize(chunksize);
+        assert_eq!(seen_and_panics(map), others, "taken, {sizes}");
+    }
 }

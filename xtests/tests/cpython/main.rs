@@ -25,6 +25,7 @@ const CASES: &[Case] = cases![
     executor::map_timeout_from_callable,
     executor::map_buffersize_on_multiple_infinite_iterables,
     executor::free_reference,
+    executor::map_goes_on_after_a_panic_of_its_caller,
     process_pool::the_default_context,
     process_pool::terminate_broken_leaves_a_cancelled_future_alone,
     process_pool::what_is_changed_after_submit_is_not_seen,

@@ -210,5 +210,5 @@ pub(crate) fn workers_are_in_groups_of_their_own(subject: &Subject) {
         assert_ne!(run(&pool, group, ()), group(()));
     }
     #[cfg(not(unix))]
-    skip(&format!("{}: Windows has consoles instead", subject.context));
+    skip(&format!("{}: the system does not tell a process its group", subject.context));
 }
