@@ -22,11 +22,11 @@ use windows_sys::Win32::System::JobObjects::{
 };
 use windows_sys::Win32::System::Pipes::{CreatePipe, PeekNamedPipe};
 use windows_sys::Win32::System::Threading::{
-    CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT,
-    GetCurrentProcess, GetExitCodeProcess, INFINITE, InitializeProcThreadAttributeList, OpenProcess,
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_DUP_HANDLE, PROCESS_INFORMATION, PROCESS_SYNCHRONIZE,
-    PROCESS_TERMINATE, STARTF_USESTDHANDLES, STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute,
-    WaitForSingleObject,
+    CREATE_NEW_PROCESS_GROUP, CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList,
+    EXTENDED_STARTUPINFO_PRESENT, GetCurrentProcess, GetExitCodeProcess, INFINITE,
+    InitializeProcThreadAttributeList, OpenProcess, PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_DUP_HANDLE,
+    PROCESS_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, STARTF_USESTDHANDLES, STARTUPINFOEXW,
+    TerminateProcess, UpdateProcThreadAttribute, WaitForSingleObject,
 };
 
 /// A pipe that takes `size` bytes before a writer waits: the end to read from, the end to write to. Neither
@@ -135,6 +135,8 @@ pub(super) fn create_process(
     [info.StartupInfo.hStdInput, info.StartupInfo.hStdOutput, info.StartupInfo.hStdError] = raw;
     info.lpAttributeList = attributes.list();
     let mut made = PROCESS_INFORMATION::default();
+    // In a group of its own, a worker does not hear the console's Ctrl-C: that is for the parent to decide on.
+    let flags = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT | CREATE_NEW_PROCESS_GROUP;
     // SAFETY: all texts end as asserted and live through the call, the line is writable; `info` is the extended
     // form, as the flag says, with an initialised list; `made` is writable.
     check(unsafe {
@@ -144,7 +146,7 @@ pub(super) fn create_process(
             ptr::null(),
             ptr::null(),
             1,
-            CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT,
+            flags,
             start.environment.as_ptr().cast(),
             start.folder.map_or(ptr::null(), <[u16]>::as_ptr),
             (&raw const info).cast(),
