@@ -39,6 +39,7 @@ const CASES: &[Case] = cases![
     deadlock::crash_during_a_large_result_after_shutdown,
     deadlock::a_start_that_panics_is_a_failed_start,
     shutdown::interpreter_shutdown,
+    shutdown::submit_after_interpreter_shutdown,
     shutdown::hang_gh83386,
     shutdown::cancel_futures,
     shutdown::shutdown_gh_132969,

@@ -41,6 +41,8 @@ pub(crate) fn run(name: &str) {
         "says hello" => println!("hello"),
         "drops its pool" => drops_its_pool(),
         "shuts down without waiting" => shuts_down_without_waiting(),
+        #[cfg(unix)]
+        "submits at exit" => crate::sys::submit_at_exit(pool()),
         name => panic!("no such program: {name}"),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use process_pool::{Shutdown, SubmitError, TaskError, TaskHandle, as_completed};
 use xtests::gate::{Gate, PATIENCE, wait_at};
-use xtests::runner::Subject;
+use xtests::runner::{Subject, skip};
 
 use crate::programs::{command_for, printed};
 use crate::tools::{exit, same, submit};
@@ -30,6 +30,15 @@ pub(crate) fn hang_gh83386(subject: &Subject) {
     let program = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     gate.arrival().pass();
     assert_eq!(printed(program.wait_with_output().expect("it ends")), "done\n");
+}
+
+/// There it is refused. Here a pool in a static works until the process is gone, and holds nothing up.
+pub(crate) fn submit_after_interpreter_shutdown(subject: &Subject) {
+    if cfg!(not(unix)) {
+        skip("no handler is registered on this system");
+    }
+    let output = command_for(subject, "submits at exit", "").output().expect("it runs");
+    assert_eq!(printed(output), "144 at exit\n");
 }
 
 /// With a shutdown that waits; as in CPython's, which gives what runs a tenth of a second.

@@ -4,6 +4,8 @@
 
 use std::sync::OnceLock;
 
+use process_pool::Executor;
+
 static FAREWELL: OnceLock<String> = OnceLock::new();
 
 extern "C" fn say_farewell() {
@@ -20,4 +22,22 @@ pub(crate) fn say_farewell_at_exit(path: String) -> u32 {
     let failed = unsafe { libc::atexit(say_farewell) };
     assert_eq!(failed, 0, "there is room for a handler");
     std::process::id()
+}
+
+static POOL: OnceLock<Executor> = OnceLock::new();
+
+extern "C" fn submit_and_print() {
+    let pool = POOL.get().expect("set before this was registered");
+    // A panic here ends the process with a signal.
+    let square = pool.submit(|n: u64| n * n, 12).expect("accepted").result().expect("a result");
+    println!("{square} at exit");
+}
+
+/// Keeps the pool in a static, and has this process use it when it exits.
+pub(crate) fn submit_at_exit(pool: Executor) {
+    POOL.set(pool).expect("once");
+    // SAFETY: `submit_and_print` is a function of the right type; if it panics, that ends the process and does not
+    // unwind out of it.
+    let failed = unsafe { libc::atexit(submit_and_print) };
+    assert_eq!(failed, 0, "there is room for a handler");
 }
