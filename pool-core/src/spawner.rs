@@ -14,8 +14,8 @@
 //! - **S1** The exit is reported exactly once for each `spawn` that returned `Ok`, however early the worker
 //!   ends, and never before it has ended.
 //! - **S2** The worker gets the ticket's bytes and handles unchanged, in order, and nobody else gets the
-//!   handles: not another worker, and not a process that somebody starts at the same time. It holds nothing else of
-//!   its parent's but standard output and error.
+//!   handles: not another worker, and not a process that somebody starts at the same time. It holds nothing else
+//!   of its parent's but standard output and error.
 //! - **S3** [`Worker::signal`] ends the worker, and no other process. To a worker that has ended it succeeds and
 //!   hits nobody else.
 //! - **S4** When the parent is gone, by `SIGKILL` too, the worker ends at once: idle, busy or stopped.

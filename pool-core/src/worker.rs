@@ -118,8 +118,8 @@ pub struct WorkerEntry(Box<Life>);
 type Life = dyn FnOnce(Ticket, Box<dyn FnOnce(&str) + Send>) -> i32 + Send;
 
 impl WorkerEntry {
-    /// A life of calls that come over this transport. The worker knows the named tasks that the program's entry has
-    /// made known.
+    /// A life of calls that come over this transport. The worker knows the named tasks that the program's entry
+    /// has made known.
     pub(crate) fn new(transport: &dyn Transport) -> Self {
         let connector = transport.connector();
         Self::of(move |ticket, last_words| {

@@ -1,5 +1,5 @@
-//! The laws of `pool_core::spawner`, held against these start methods. Where nothing can be forked, there is nothing to
-//! judge.
+//! The laws of `pool_core::spawner`, held against these start methods. Where nothing can be forked, there is
+//! nothing to judge.
 
 #[cfg(unix)]
 fn main() {

@@ -9,25 +9,57 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::transport;
+use pool_core::spawner::{Arrival, Entry};
+use pool_spawn_exec::ExecEntry;
+
 use crate::trial::{self, Trial, Verdict};
+use crate::{spawner, transport};
 
 /// A backend, and the law that it breaks.
 #[derive(Debug)]
 pub struct Mutant {
-    judged: transport::Candidate,
+    judged: Judged,
     breaks: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Judged {
+    Transport(transport::Candidate),
+    Spawner(spawner::Candidate),
 }
 
 impl Mutant {
     /// A transport that breaks this law, such as `"T1"`, and no other; or none.
     pub fn transport(candidate: transport::Candidate, breaks: Option<&'static str>) -> Self {
-        Self { judged: candidate.in_brief(), breaks }
+        Self { judged: Judged::Transport(candidate.in_brief()), breaks }
+    }
+
+    /// The same for a spawner, whose workers arrive as those of Exec do.
+    pub fn spawner(candidate: spawner::Candidate, breaks: Option<&'static str>) -> Self {
+        Self { judged: Judged::Spawner(candidate.in_brief()), breaks }
+    }
+
+    fn name(&self) -> &str {
+        match &self.judged {
+            Judged::Transport(candidate) => candidate.name(),
+            Judged::Spawner(candidate) => candidate.name(),
+        }
+    }
+
+    /// The law that a case breaks by leaving something behind.
+    fn left_behind(&self) -> &'static str {
+        match &self.judged {
+            Judged::Transport(_) => transport::LEFT_BEHIND,
+            Judged::Spawner(_) => spawner::LEFT_BEHIND,
+        }
     }
 
     fn parts(&self) -> Vec<(&'static str, Trial<'_>)> {
         let part = |(law, trial)| (law, Trial { is_part: true, ..trial });
-        transport::trials(&self.judged).map(part).collect()
+        match &self.judged {
+            Judged::Transport(candidate) => transport::trials(candidate).map(part).collect(),
+            Judged::Spawner(candidate) => spawner::trials(candidate).map(part).collect(),
+        }
     }
 
     /// Runs every case, and compares the laws that were broken with what was to be expected.
@@ -47,7 +79,7 @@ impl Mutant {
             |trial, verdict, said| {
                 let law = match verdict {
                     Verdict::Ok | Verdict::Skipped(_) => return,
-                    Verdict::LeftBehind => transport::LEFT_BEHIND,
+                    Verdict::LeftBehind => self.left_behind(),
                     Verdict::Failed(_) => law_of(trial),
                 };
                 let mut broken = broken.lock().expect("no panic");
@@ -71,17 +103,42 @@ const THREADS: usize = 2;
 /// How long all cases of one mutant may take, each of its hangs included.
 const WATCHDOG: Duration = Duration::from_secs(400);
 
-/// Judges the mutants, as the command line says, and ends the program. To be called first in `main`: the workers of
-/// some cases are this program, started again.
+/// Judges the mutants, as the command line says, and ends the program. To be called first in `main`: the workers
+/// of some cases are this program, started again.
 pub fn main(mutants: &[Mutant]) -> ! {
-    if let Some(any) = mutants.first() {
-        transport::work(&any.judged);
-    }
+    arrive(mutants);
     let mut trials = Vec::new();
     for mutant in mutants {
         let judge = |_: &Path| mutant.judge();
-        trials.push(Trial { watchdog: WATCHDOG, ..Trial::new(mutant.judged.name().to_owned(), judge) });
+        trials.push(Trial { watchdog: WATCHDOG, ..Trial::new(mutant.name().to_owned(), judge) });
         trials.extend(mutant.parts().into_iter().map(|(_, trial)| trial));
     }
     trial::main(&trials)
+}
+
+/// In a worker or a bystander of a case: does what it was started for, and ends the process. Elsewhere returns.
+fn arrive(mutants: &[Mutant]) {
+    let transports = mutants.iter().filter_map(|mutant| match &mutant.judged {
+        Judged::Transport(candidate) => Some(candidate),
+        Judged::Spawner(_) => None,
+    });
+    let spawners = mutants.iter().filter_map(|mutant| match &mutant.judged {
+        Judged::Transport(_) => None,
+        Judged::Spawner(candidate) => Some(candidate),
+    });
+    match ExecEntry.arrive() {
+        Arrival::NotAWorker => spawner::play(spawners),
+        Arrival::Worker { ticket, last_words } if spawner::is_job(&ticket) => {
+            std::process::exit(spawner::work(ticket, last_words));
+        }
+        // The worker's side has no faults that count in a process of its own: any will do.
+        Arrival::Worker { ticket, .. } => {
+            let candidate = transports.into_iter().next().expect("one of them has started it");
+            transport::play(candidate, ticket);
+        }
+        Arrival::Unusable(why) => {
+            eprintln!("unusable: {why}");
+            std::process::exit(97);
+        }
+    }
 }

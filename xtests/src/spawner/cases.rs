@@ -34,6 +34,18 @@ fn is_gone(bench: &Bench<'_>, reader: PipeReader) {
     assert_eq!(read_all(bench.patience(), reader), "");
 }
 
+/// It has its end, and has written nothing more: as far as that can be seen without waiting for it.
+#[cfg(unix)]
+#[track_caller]
+fn lives(mut reader: PipeReader) {
+    rustix::io::ioctl_fionbio(&reader, true).expect("set");
+    let read = reader.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(read, Err(std::io::ErrorKind::WouldBlock), "it lives");
+}
+
+#[cfg(not(unix))]
+fn lives(_: PipeReader) {}
+
 pub(super) fn every_exit_is_reported(bench: &Bench<'_>) {
     let spawner = bench.spawner();
     for round in 0..bench.many(30) {
@@ -90,17 +102,14 @@ pub(super) fn no_other_worker_has_the_handles(bench: &Bench<'_>) {
 
 pub(super) fn a_signal_ends_the_worker_and_no_other(bench: &Bench<'_>) {
     let spawner = bench.spawner();
-    let (other, mut other_reader) = bench.start_up(&*spawner, "idle");
+    let (other, other_reader) = bench.start_up(&*spawner, "idle");
     for signal in [Signal::Kill, Signal::Terminate].repeat(bench.many(10) as usize) {
         let (started, reader) = bench.start_up(&*spawner, "busy");
         started.worker.signal(signal).expect("sent");
         is_gone(bench, reader);
         drop(started.exit.recv_timeout(bench.patience()));
     }
-    #[cfg(unix)]
-    rustix::io::ioctl_fionbio(&other_reader, true).expect("set");
-    let lives = other_reader.read(&mut [0]).map_err(|error| error.kind());
-    assert!(cfg!(not(unix)) || lives == Err(std::io::ErrorKind::WouldBlock), "{lives:?}");
+    lives(other_reader);
     assert!(other.exit.try_recv().is_err(), "the other one lives");
     end(&other);
 }
@@ -159,7 +168,7 @@ pub(super) fn standard_output_and_error_are_the_parents(bench: &Bench<'_>) {
 pub(super) fn dropping_the_values_ends_no_worker(bench: &Bench<'_>) {
     let spawner = bench.spawner();
     let (first, reader) = bench.start_up(&*spawner, "idle");
-    let (second, mut second_reader) = bench.start_up(&*spawner, "idle");
+    let (second, second_reader) = bench.start_up(&*spawner, "idle");
     let pid = second.worker.pid();
     drop(spawner);
     drop(second.worker);
@@ -167,14 +176,7 @@ pub(super) fn dropping_the_values_ends_no_worker(bench: &Bench<'_>) {
     assert!(first.exit.recv_timeout(bench.patience()).is_ok(), "it is reported all the same");
     is_gone(bench, reader);
     assert!(second.exit.recv_timeout(Duration::from_millis(100)).is_err(), "it lives");
-    #[cfg(unix)]
-    {
-        rustix::io::ioctl_fionbio(&second_reader, true).expect("set");
-        let lives = second_reader.read(&mut [0]).map_err(|error| error.kind());
-        assert_eq!(lives, Err(std::io::ErrorKind::WouldBlock), "it lives");
-    }
-    #[cfg(not(unix))]
-    let _ = &mut second_reader;
+    lives(second_reader);
     // It would end with this process; nothing is to be left before.
     let is_there = pid.is_some_and(crate::runner::kill_if_there);
     assert!(is_there || cfg!(not(target_os = "linux")), "it lives");
@@ -232,7 +234,7 @@ pub(super) fn an_exit_callback_may_spawn(bench: &Bench<'_>) {
         let (inner, patience) = (Arc::clone(&spawner), bench.patience());
         let ticket = Ticket { transport: named("exit"), bytes: vec![5], handles: vec![] };
         let on_exit = Box::new(move |_| {
-            let job = if signal.is_some() { "busy" } else { "say" };
+            let job = if signal.is_some() { "idle" } else { "say" };
             let (reader, writer) = std::io::pipe().expect("a pipe");
             let started = super::tools::start(&*inner, patience, job, b"words", vec![writer.into()]);
             tell.send((started.expect("started"), reader)).expect("the case waits");

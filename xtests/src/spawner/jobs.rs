@@ -23,6 +23,11 @@ pub(super) fn named(job: &str) -> String {
     format!("{JOB}{job}")
 }
 
+/// Whether it is one of these tickets.
+pub(crate) fn is_job(ticket: &Ticket) -> bool {
+    ticket.transport.starts_with(JOB)
+}
+
 /// A worker: the ticket's transport names the job. Returns the exit code.
 pub(crate) fn work(ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> i32 {
     let Ticket { transport, bytes, handles } = ticket;

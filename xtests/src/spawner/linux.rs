@@ -113,7 +113,6 @@ pub(super) fn deaths_leave_nothing_behind(bench: &Bench<'_>) {
 }
 
 pub(super) fn no_descriptor_left_is_a_shortage_and_passes(bench: &Bench<'_>) {
-    let at_first = inventory();
     let spawner = bench.spawner();
     let start = |spare| {
         let scarce = Descriptors::limited_to(spare);
@@ -141,8 +140,6 @@ pub(super) fn no_descriptor_left_is_a_shortage_and_passes(bench: &Bench<'_>) {
         }
     }
     assert!(worked, "24 descriptors are not enough");
-    drop(spawner);
-    is_as_before(&at_first);
 }
 
 pub(super) fn a_large_parent_starts_workers_as_fast(bench: &Bench<'_>) {

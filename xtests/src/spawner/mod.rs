@@ -11,8 +11,8 @@
 //! }
 //! ```
 //!
-//! The workers do not serve calls: a case gives them a job, in place of a ticket of a transport's. Start methods whose
-//! workers come by themselves cannot be judged so.
+//! The workers do not serve calls: a case gives them a job, in place of a ticket of a transport's. Start methods
+//! whose workers come by themselves cannot be judged so.
 
 mod bench;
 mod cases;
@@ -26,6 +26,7 @@ use std::path::Path;
 use pool_core::spawner::Arrival;
 
 pub use bench::Candidate;
+pub(crate) use jobs::{is_job, play, work};
 
 use bench::Bench;
 
@@ -49,7 +50,7 @@ macro_rules! laws {
 mod linux {
     use super::Bench;
 
-    fn not_here(_: &Bench<'_>) {
+    pub(super) fn not_here(_: &Bench<'_>) {
         crate::trial::skip("what a process has is looked for on Linux only")
     }
 
@@ -96,28 +97,32 @@ const CASES: &[Case] = laws! {
         cases::a_large_ticket_arrives_whole_or_is_refused;
 };
 
-/// Judges the spawners, as the command line says, and ends the program. To be called first in `main`: the workers are
-/// this program, started again or copied.
+/// Judges the spawners, as the command line says, and ends the program. To be called first in `main`: the workers
+/// are this program, started again or copied.
 pub fn main(candidates: &[Candidate]) -> ! {
     // All are asked: some take it as a sign that this program could become one of their workers.
     let entries = candidates.iter().filter_map(|candidate| candidate.entry.as_deref());
     let asked: Vec<_> = entries.filter(|entry| entry.is_worker()).collect();
     match asked.first().map(|entry| entry.arrive()) {
         None | Some(Arrival::NotAWorker) => {}
-        Some(Arrival::Worker { ticket, last_words }) => std::process::exit(jobs::work(ticket, last_words)),
+        Some(Arrival::Worker { ticket, last_words }) => std::process::exit(work(ticket, last_words)),
         Some(Arrival::Unusable(why)) => {
             eprintln!("unusable: {why}");
             std::process::exit(97);
         }
     }
-    jobs::play(candidates.iter());
-    trial::main(&candidates.iter().flat_map(trials).collect::<Vec<_>>())
+    play(candidates.iter());
+    trial::main(&candidates.iter().flat_map(trials).map(|(_, trial)| trial).collect::<Vec<_>>())
 }
 
-fn trials(candidate: &Candidate) -> impl Iterator<Item = Trial<'_>> {
+/// The law that a case breaks, whatever it is about, if it leaves something behind.
+pub(crate) const LEFT_BEHIND: &str = "S7";
+
+/// Every case, with its law.
+pub(crate) fn trials(candidate: &Candidate) -> impl Iterator<Item = (&'static str, Trial<'_>)> {
     CASES.iter().map(|case| {
         let run = |_: &Path| (case.run)(&Bench { candidate });
         let name = format!("{}::{}::{}", candidate.name(), case.law, case.name);
-        Trial { watchdog: candidate.watchdog, ..Trial::new(name, run) }
+        (case.law, Trial { watchdog: candidate.watchdog, ..Trial::new(name, run) })
     })
 }

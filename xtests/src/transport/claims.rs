@@ -113,7 +113,7 @@ pub(super) fn claims_can_be_asked_for_after_the_worker_is_gone(bench: &Bench<'_>
     drop(events);
 }
 
-/// One call waits while many later ones are sent and taken back: numbers go far beyond what the link can decide about.
+/// One call waits while many later ones are sent and taken back: numbers go far beyond what the link can decide.
 pub(super) fn what_it_cannot_decide_it_does_not_decide(bench: &Bench<'_>) {
     let window = bench.window();
     let calls = 6 * window;

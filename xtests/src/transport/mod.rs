@@ -30,6 +30,8 @@ use std::path::Path;
 
 pub use bench::Candidate;
 
+pub(crate) use processes::play;
+
 use bench::Bench;
 
 use crate::trial::{self, Trial};
@@ -115,13 +117,8 @@ const CASES: &[Case] = laws! {
 /// Judges the transport, as the command line says, and ends the program. To be called first in `main`: the workers
 /// of some cases are this program, started again.
 pub fn main(candidate: Candidate) -> ! {
-    work(&candidate);
+    processes::work(&candidate);
     trial::main(&trials(&candidate).map(|(_, trial)| trial).collect::<Vec<_>>())
-}
-
-/// In a worker of a case: does what it was started for, and ends the process. Elsewhere returns.
-pub(crate) fn work(candidate: &Candidate) {
-    processes::work(candidate);
 }
 
 /// The law that a case breaks, whatever it is about, if it leaves something behind.

@@ -17,7 +17,6 @@ pub(super) fn work(candidate: &Candidate) {
     match ExecEntry.arrive() {
         Arrival::Worker { ticket, .. } => {
             play(candidate, ticket);
-            std::process::exit(0);
         }
         Arrival::Unusable(why) => {
             eprintln!("unusable: {why}");
@@ -27,7 +26,8 @@ pub(super) fn work(candidate: &Candidate) {
     }
 }
 
-fn play(candidate: &Candidate, mut ticket: Ticket) {
+/// Is killed, or ends the process.
+pub(crate) fn play(candidate: &Candidate, mut ticket: Ticket) -> ! {
     let line = ticket.handles.pop().expect("the way to tell the case");
     let mut line = std::fs::File::from(line);
     let mut channel = candidate.transport().connector().connect(ticket).expect("the worker connects");

@@ -1,15 +1,16 @@
 //! Backends that break one law each. The kit has to find that law broken, and no other.
 
+mod spawner;
 mod transport;
 
+use pool_spawn_exec::ExecEntry;
 use pool_transport_pipe::Pipe;
-use transport::Fault::{self, *};
-use transport::Mutant as Broken;
+use spawner::Fault::{self as SpawnerFault, *};
+use transport::Fault::{self as TransportFault, *};
 use xtests::mutants::Mutant;
-use xtests::transport::Candidate;
 
 /// What is wrong with each, and which law that breaks.
-const TRANSPORTS: &[(Fault, Option<&str>)] = &[
+const TRANSPORTS: &[(TransportFault, Option<&str>)] = &[
     (NothingAtAll, None),
     (DropsAFrame, Some("T1")),
     (ReordersFrames, Some("T1")),
@@ -46,12 +47,53 @@ const TRANSPORTS: &[(Fault, Option<&str>)] = &[
     (TakesAnyTicket, Some("T13")),
 ];
 
+/// The same. (No spawner can report an exit twice: the callback's type does not let it.)
+const SPAWNERS: &[(SpawnerFault, Option<&str>)] = &[
+    (NothingIsWrong, None),
+    (SwallowsAnExit, Some("S1")),
+    (ReportsTooEarly, Some("S1")),
+    (SwapsHandles, Some("S2")),
+    (AddsAHandle, Some("S2")),
+    (ChangesTheBytes, Some("S2")),
+    (ShowsAHandle, Some("S2")),
+    (SignalsNobody, Some("S3")),
+    (ErrsAfterTheEnd, Some("S3")),
+    (LeavesAnHeir, Some("S4")),
+    (HasNoOutput, Some("S5")),
+    (FailsForGood, Some("S6")),
+    (LeaksWhenItFails, Some("S6")),
+    (TellsOfNoShortage, Some("S6")),
+    (EndsWithItsValue, Some("S7")),
+    (LeavesAZombie, Some("S7")),
+    (LosesADescriptor, Some("S7")),
+    (LosesAThread, Some("S7")),
+    (SlowerBesideALot, Some("S8")),
+    (TellsAnotherCode, Some("S9")),
+    (TellsNoSignal, Some("S9")),
+    (LosesLastWords, Some("S9")),
+    (WaitsForItsCallback, Some("S10")),
+    (SuffersFromAPanic, Some("S10")),
+    (OneAtATime, Some("S10")),
+    (CutsTheBytes, Some("S11")),
+    (CutsTheHandles, Some("S11")),
+];
+
 fn main() {
-    let transport = |&(fault, breaks): &(Fault, Option<&'static str>)| {
+    if !cfg!(target_os = "linux") {
+        return println!("skipped: many of these faults can be told on Linux only");
+    }
+    let transport = |&(fault, breaks): &(TransportFault, Option<&'static str>)| {
         let name = format!("transport::{fault:?}");
-        let candidate = Candidate::new(&name, move || Broken::new(fault, Pipe::new()))
-            .frames_up_to(move |bytes| Broken::new(fault, Pipe::new().frame_max(bytes)));
+        let make = move |pipe| transport::Mutant::new(fault, pipe);
+        let candidate = xtests::transport::Candidate::new(&name, move || make(Pipe::new()))
+            .frames_up_to(move |bytes| make(Pipe::new().frame_max(bytes)));
         Mutant::transport(candidate, breaks)
     };
-    xtests::mutants::main(&TRANSPORTS.iter().map(transport).collect::<Vec<_>>());
+    let spawner = |&(fault, breaks): &(SpawnerFault, Option<&'static str>)| {
+        let name = format!("spawner::{fault:?}");
+        let make = move || spawner::Mutant::new(fault);
+        Mutant::spawner(xtests::spawner::Candidate::new(&name, make).entry(ExecEntry), breaks)
+    };
+    let mutants = TRANSPORTS.iter().map(transport).chain(SPAWNERS.iter().map(spawner));
+    xtests::mutants::main(&mutants.collect::<Vec<_>>());
 }

@@ -148,11 +148,11 @@ impl Transport for Mutant {
     }
 }
 
-fn null() -> io::Result<File> {
+pub(crate) fn null() -> io::Result<File> {
     File::open(if cfg!(windows) { "NUL" } else { "/dev/null" })
 }
 
-fn inheritable(file: File) -> File {
+pub(crate) fn inheritable(file: File) -> File {
     #[cfg(unix)]
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).expect("set");
     file
