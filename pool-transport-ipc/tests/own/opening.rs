@@ -8,7 +8,7 @@ use pool_core::transport::{Closed, Connector, Ticket, Transport};
 use pool_transport_ipc::{Ipc, IpcConnector};
 
 use crate::peers::{Greeting, RawWorker, name, secret};
-use xtests::transport::tools::{Event, guarded, half};
+use xtests::transport::tools::{guarded, half};
 
 /// The worker comes too late: it is refused, or finds the end. On Windows it would talk to itself, for ever.
 fn too_late(ticket: Ticket) {
@@ -51,6 +51,8 @@ fn a_dropped_link_whose_worker_never_comes_is_silent() {
 #[test]
 #[cfg(not(windows))]
 fn a_close_and_a_worker_that_connects_do_not_get_in_each_others_way() {
+    use xtests::transport::tools;
+
     guarded("race", || {
         for round in 0..500 {
             let (link, events, ticket) = half(&Ipc::new());
@@ -67,11 +69,11 @@ fn a_close_and_a_worker_that_connects_do_not_get_in_each_others_way() {
             if round % 2 == 0 {
                 link.close();
                 match events.next() {
-                    Event::Frame(frame) => {
+                    tools::Event::Frame(frame) => {
                         assert_eq!(frame, b"hello");
                         assert_eq!(events.next_closed(), Closed::Ours);
                     }
-                    end => assert_eq!(end, Event::Closed(Closed::Ours)),
+                    end => assert_eq!(end, tools::Event::Closed(Closed::Ours)),
                 }
             }
             drop(link);

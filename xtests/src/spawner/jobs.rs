@@ -58,15 +58,17 @@ pub(crate) fn work(ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> 
             return 3;
         }
         "idle" => {
-            let mut up = first(handles);
-            write!(up, "up").expect("written");
+            // It keeps all of them.
+            let mut handles: Vec<_> = handles.into_iter().map(File::from).collect();
+            write!(handles.first_mut().expect("a handle"), "up").expect("written");
             loop {
                 std::thread::park();
             }
         }
         "busy" => {
-            let mut up = first(handles);
-            write!(up, "up").expect("written");
+            // It keeps all of them.
+            let mut handles: Vec<_> = handles.into_iter().map(File::from).collect();
+            write!(handles.first_mut().expect("a handle"), "up").expect("written");
             loop {
                 std::hint::spin_loop();
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use pool_core::error::Exit;
 use pool_core::spawner::{ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
-use pool_core::transport::Ticket;
+use pool_core::transport::{Handle, Ticket};
 use pool_core::worker::WorkerEntry;
 use pool_spawn_exec::Exec;
 
@@ -29,6 +29,7 @@ pub(crate) enum Fault {
     AddsAHandle,
     ChangesTheBytes,
     ShowsAHandle,
+    GivesAHandleToTheNext,
     SignalsNobody,
     ErrsAfterTheEnd,
     LeavesAnHeir,
@@ -67,6 +68,8 @@ struct Shared {
     has_failed: AtomicBool,
     has_panicked: AtomicBool,
     lock: Mutex<()>,
+    /// Another worker's.
+    handle: Mutex<Option<Handle>>,
 }
 
 impl Mutant {
@@ -90,6 +93,15 @@ impl Mutant {
             SwapsHandles if ticket.handles.len() == 3 => ticket.handles.swap(1, 2),
             AddsAHandle if ticket.handles.len() == 3 => ticket.handles.push(null().expect("opens").into()),
             ChangesTheBytes if ticket.handles.len() == 3 => ticket.bytes[0] ^= 1,
+            // The second idle worker's to the third.
+            GivesAHandleToTheNext if ticket.transport.ends_with("idle") => {
+                let mut handle = self.shared.handle.lock().unwrap_or_else(PoisonError::into_inner);
+                match self.shared.spawns.fetch_add(1, Ordering::Relaxed) {
+                    1 => *handle = ticket.handles.first().and_then(|handle| handle.try_clone().ok()),
+                    2 => ticket.handles.extend(handle.take()),
+                    _ => {}
+                }
+            }
             CutsTheBytes => ticket.bytes.truncate(60_000),
             CutsTheHandles => ticket.handles.truncate(40),
             _ => {}
@@ -100,7 +112,7 @@ impl Mutant {
         match self.fault {
             SlowerBesideALot => thread::sleep(Duration::from_millis(resident_mib() / 8)),
             LeaksWhenItFails => return null().map(Some),
-            ShowsAHandle => return null().map(inheritable).map(Some),
+            ShowsAHandle => return File::open(std::env::current_exe()?).map(inheritable).map(Some),
             _ => {}
         }
         Ok(None)
@@ -109,7 +121,8 @@ impl Mutant {
 
 /// What stays of every fourth worker, so that a case must look at several.
 fn leave_behind(fault: Fault, spawns: &AtomicUsize) {
-    if spawns.fetch_add(1, Ordering::Relaxed) % 4 != 3 {
+    let leaves = matches!(fault, LosesADescriptor | LosesAThread | LeavesAZombie);
+    if !leaves || spawns.fetch_add(1, Ordering::Relaxed) % 4 != 3 {
         return;
     }
     match fault {

@@ -8,10 +8,11 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pool_core::transport::{
-    Channel, Claim, Closed, Connector, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Transport, Until,
+    Channel, Claim, Closed, Connector, Driven, Link, LinkCaps, LinkEvents, Outgoing, Payload, Seq, Ticket,
+    Transport, Until,
 };
 use pool_transport_pipe::Pipe;
 
@@ -20,28 +21,37 @@ use pool_transport_pipe::Pipe;
 pub(crate) enum Fault {
     NothingAtAll,
     DropsAFrame,
+    DropsEmptyFrames,
+    CutsHugeFrames,
+    SplitsAFrame,
     ReordersFrames,
     DuplicatesAFrame,
     TruncatesAFrame,
     ForgetsWhatWasSentEarly,
     DeliversACutFrame,
     LosesTheLastFrame,
+    LosesAFrameWhenItWrites,
     DeliversAfterTheEnd,
     SwallowsTheEnd,
     TellsTheEndTwice,
     TellsADroppedReceiver,
     BlocksInSend,
+    BlocksTheWorker,
     PanicsAfterTheEnd,
     DropsWhatIsTooLong,
     AcceptsWhatIsTooLong,
     ClaimsWhatWasRevoked,
     RevokesWhatWasStarted,
     DoesNotKnow,
+    SaysItCannotRevoke,
     ForgetsWhatArrivedWithTheClose,
     ClosesWhenTheWorkerIsThere,
+    ClosesNoFlood,
     IsNotInterrupted,
     IgnoresTheDeadline,
     DeliversTwiceWhenDriven,
+    DrivesWithoutDelivering,
+    SaysItCannotBeDriven,
     LeaksADescriptor,
     LeaksAThread,
     LeaksWhatItCouldNotOpen,
@@ -50,7 +60,9 @@ pub(crate) enum Fault {
     CanBeInherited,
     DoesNotSayDrained,
     TellsTwoThingsAtOnce,
+    IgnoresACloseFromWithin,
     HidesTheEndFromTheWorker,
+    HidesTheEndFromASender,
     TakesAnyTicket,
 }
 
@@ -75,6 +87,12 @@ struct Shared {
     is_connected: AtomicBool,
     /// Bytes that the parent has sent and the worker not received.
     unread: AtomicUsize,
+    /// Frames that are no calls, of the same kind.
+    unread_frames: AtomicUsize,
+    /// The parent has sent a frame of some size.
+    has_written: AtomicBool,
+    /// A frame has come that only a flood is made of.
+    is_flooded: AtomicBool,
 }
 
 impl Mutant {
@@ -179,6 +197,8 @@ struct State {
 thread_local! {
     /// Whether this thread drives a link.
     static DRIVES: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread delivers an event.
+    static DELIVERS: Cell<bool> = const { Cell::new(false) };
 }
 
 impl LinkEvents for Receiver {
@@ -188,6 +208,15 @@ impl LinkEvents for Receiver {
         let (number, is_closing) = (state.frames, state.is_closing);
         match self.fault {
             DropsAFrame if is_marked(&frame) => return,
+            DropsEmptyFrames if frame.is_empty() => return,
+            LosesAFrameWhenItWrites if self.shared.has_written.load(Ordering::SeqCst) => {
+                let last = state.held.replace(frame.into_owned());
+                drop(state);
+                if let Some(last) = last {
+                    self.events.frame(last.into());
+                }
+                return;
+            }
             ForgetsWhatArrivedWithTheClose if is_closing && frame.len() < 16 => return,
             ReordersFrames if is_marked(&frame) && state.held.is_none() => {
                 state.held = Some(frame.into_owned());
@@ -206,12 +235,19 @@ impl LinkEvents for Receiver {
         }
         let held = state.held.take();
         drop(state);
+        let is_cut = match self.fault {
+            CutsHugeFrames => frame.len() > 2_000_000,
+            _ => is_marked(&frame),
+        };
+        if self.fault == ClosesNoFlood && frame.len() == 3000 {
+            self.shared.is_flooded.store(true, Ordering::SeqCst);
+        }
         match self.fault {
             DuplicatesAFrame if is_marked(&frame) => self.events.frame(Cow::Borrowed(&frame)),
             DeliversTwiceWhenDriven if DRIVES.get() && number % 50 == 0 => {
                 self.events.frame(Cow::Borrowed(&frame));
             }
-            TruncatesAFrame if is_marked(&frame) => {
+            TruncatesAFrame | CutsHugeFrames if is_cut => {
                 return self.events.frame(Cow::Borrowed(&frame[..frame.len() - 1]));
             }
             TellsTwoThingsAtOnce if frame.len() == 8 => {
@@ -222,16 +258,20 @@ impl LinkEvents for Receiver {
             }
             _ => {}
         }
+        DELIVERS.set(true);
         self.events.frame(frame);
+        DELIVERS.set(false);
         if let Some(held) = held {
             self.events.frame(held.into());
         }
     }
 
     fn drained(&self) {
+        DELIVERS.set(true);
         if self.fault != DoesNotSayDrained {
             self.events.drained();
         }
+        DELIVERS.set(false);
     }
 
     fn closed(&self, why: Closed) {
@@ -277,13 +317,27 @@ impl MutantLink {
 
 impl Link for MutantLink {
     fn caps(&self) -> LinkCaps {
-        self.link.caps()
+        let mut caps = self.link.caps();
+        match self.fault {
+            SaysItCannotBeDriven => caps.drivable = false,
+            SaysItCannotRevoke => caps.revocable = None,
+            _ => {}
+        }
+        caps
     }
 
     fn send(&self, frame: Outgoing<'_>) {
         let len = frame.head.len() + frame.body.len();
         match self.fault {
             ForgetsWhatWasSentEarly if !self.shared.is_connected.load(Ordering::SeqCst) => return,
+            SplitsAFrame if frame.head.len() == 4 && len > 10_000 => {
+                self.link.send(Outgoing { body: &Payload::EMPTY, ..frame });
+                return self.link.send(Outgoing { head: &[], ..frame });
+            }
+            LosesAFrameWhenItWrites if len == 20_000 => self.shared.has_written.store(true, Ordering::SeqCst),
+            BlocksTheWorker if frame.seq.is_none() => {
+                self.shared.unread_frames.fetch_add(1, Ordering::SeqCst);
+            }
             DropsWhatIsTooLong if len > self.caps().frame_max => return,
             PanicsAfterTheEnd if frame.seq.is_some() => {
                 let state = self.receiver.state.lock().expect("no panic");
@@ -320,10 +374,26 @@ impl Link for MutantLink {
         if self.fault == ClosesWhenTheWorkerIsThere && !self.shared.is_connected.load(Ordering::SeqCst) {
             return;
         }
-        self.link.close();
+        let is_deaf = match self.fault {
+            ClosesNoFlood => self.shared.is_flooded.load(Ordering::SeqCst),
+            IgnoresACloseFromWithin => DELIVERS.get(),
+            _ => false,
+        };
+        if !is_deaf {
+            self.link.close();
+        }
     }
 
     fn drive(&self, until: &Until<'_>) -> Driven {
+        if self.fault == DrivesWithoutDelivering {
+            while !(until.done)() {
+                if until.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Driven::TimedOut;
+                }
+                thread::yield_now();
+            }
+            return Driven::Done;
+        }
         let deadline = if self.fault == IgnoresTheDeadline { None } else { until.deadline };
         DRIVES.set(true);
         let driven = self.link.drive(&Until { done: until.done, deadline });
@@ -385,6 +455,11 @@ impl Channel for MutantChannel {
         if self.fault == BlocksInSend && received {
             self.shared.unread.fetch_sub(frame.len(), Ordering::SeqCst);
         }
+        if self.fault == BlocksTheWorker && received {
+            // Counted when it is sent, unless it is a call.
+            let one_less = |count: usize| count.checked_sub(1);
+            let _ = self.shared.unread_frames.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        }
         self.has_ended |= !received;
         Ok(received)
     }
@@ -398,6 +473,17 @@ impl Channel for MutantChannel {
         match self.fault {
             AcceptsWhatIsTooLong if is_too_long => Ok(()),
             HidesTheEndFromTheWorker if self.has_ended => Ok(()),
+            HidesTheEndFromASender if head == [5; 1000] => {
+                // Whatever came of it.
+                let _ = self.channel.send(head, body);
+                Ok(())
+            }
+            BlocksTheWorker => {
+                while self.shared.unread_frames.load(Ordering::SeqCst) > 250 {
+                    thread::yield_now();
+                }
+                self.channel.send(head, body)
+            }
             _ => self.channel.send(head, body),
         }
     }
