@@ -138,8 +138,15 @@ impl TcpChannel {
         self.reader.read_exact(&mut header[1..])?;
         let (kind, len) = wire::announced(header, self.terms.frame_max).map_err(invalid)?;
         let mut bytes = Vec::new();
-        (&mut self.reader).take(len as u64).read_to_end(&mut bytes)?;
-        if bytes.len() < len { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(Some((kind, bytes))) }
+        while bytes.len() < len {
+            // What has come vouches for as much again.
+            let step = bytes.len().max(SMALL).min(len - bytes.len());
+            bytes.reserve_exact(step);
+            if (&mut self.reader).take(step as u64).read_to_end(&mut bytes)? < step {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(Some((kind, bytes)))
     }
 }
 
@@ -150,7 +157,7 @@ impl Drop for TcpChannel {
     }
 }
 
-/// Up to so many bytes are copied rather than sent on their own.
+/// Up to so many bytes are copied rather than sent on their own, and believed to come.
 const SMALL: usize = 16 * 1024;
 
 fn write(writer: &Mutex<TcpStream>, kind: Kind, head: &[u8], body: &[u8]) -> io::Result<()> {

@@ -87,6 +87,8 @@ impl Drop for TcpLink {
     fn drop(&mut self) {
         self.0.desk().is_dropped = true;
         self.0.end(Closed::Ours);
+        // Now, and not by the thread, which may be within an event: the worker waits for a receipt.
+        self.0.hang_up();
     }
 }
 
@@ -156,17 +158,21 @@ impl Line {
         self.say(if may_start { Kind::Yes } else { Kind::No });
     }
 
+    fn hang_up(&self) {
+        if let Some(stream) = self.desk().stream.take() {
+            // To close it is not enough where a process was forked that has it as well.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// The end. For the link's thread, after its last event but one.
     pub(crate) fn finish(&self, why: Closed) {
         let mut desk = self.desk();
         desk.ending.get_or_insert(why.clone());
         desk.out.clear();
-        let (stream, is_dropped) = (desk.stream.take(), desk.is_dropped);
+        let is_dropped = desk.is_dropped;
         drop(desk);
-        if let Some(stream) = stream {
-            // To close it is not enough where a process was forked that has it as well.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.hang_up();
         if !is_dropped {
             self.events.closed(why);
         }

@@ -88,6 +88,7 @@ impl Inbox {
             let mut bytes = std::mem::take(&mut self.bytes);
             self.taken = 0;
             bytes.drain(..start);
+            bytes.shrink_to_fit();
             return Ok(Some((kind, Cow::Owned(bytes))));
         }
         Ok(Some((kind, Cow::Borrowed(&self.bytes[start..self.taken]))))
