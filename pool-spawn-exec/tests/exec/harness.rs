@@ -1,7 +1,9 @@
 //! Runs each case in a process of its own, under a watchdog; and what the cases share.
 
 use std::io::{PipeReader, Read};
-use std::process::{Child, Command, Stdio};
+#[cfg(unix)]
+use std::process::Stdio;
+use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -131,6 +133,7 @@ pub(crate) fn read_some(reader: &mut impl Read, count: usize) -> String {
 }
 
 /// This program as a bystander.
+#[cfg(unix)]
 pub(crate) fn bystander(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
     command.env(ROLE, role).env_remove(CASE).stdin(Stdio::null()).stdout(Stdio::piped());

@@ -7,6 +7,7 @@ use pool_core::Executor;
 
 use super::Held;
 use crate::gate::wait_at;
+#[cfg(unix)]
 use crate::trial::DIR;
 
 /// Set for such a parent: the context's name, and the port of the gate where its calls wait.

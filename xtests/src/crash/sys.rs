@@ -99,8 +99,10 @@ mod windows {
     }
 
     pub(crate) fn kill_self() {
+        // SAFETY: it has no preconditions.
+        let this = unsafe { GetCurrentProcess() };
         // SAFETY: the handle stands for this process and needs no closing.
-        unsafe { TerminateProcess(GetCurrentProcess(), 1) };
+        unsafe { TerminateProcess(this, 1) };
     }
 
     pub(crate) fn trespass() {
