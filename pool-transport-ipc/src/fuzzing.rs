@@ -14,7 +14,8 @@ pub fn messages(data: &[u8]) {
     let (mut rest, mut piece, mut pushed) = (stream, usize::from(*seed), 0);
     while !rest.is_empty() {
         piece = (piece * 31 + 7) % 997;
-        let size = if piece % 3 == 0 { 0 } else { (piece % 97).min(rest.len()) };
+        // Every third is empty.
+        let size = if pushed % 3 == 2 { 0 } else { (piece % 97).clamp(1, rest.len()) };
         decoder.push([b"header", &rest[..size]].concat(), 6);
         rest = &rest[size..];
         pushed += 1;
