@@ -61,7 +61,6 @@ pub type Handle = std::os::windows::io::OwnedHandle;
 pub struct Seq(pub u64);
 
 /// What a worker needs to reach its link: carried to it by a [`Spawner`](crate::spawner::Spawner).
-#[derive(Debug)]
 pub struct Ticket {
     /// The name of the transport, under which the worker looks up its [`Connector`].
     pub transport: String,
@@ -70,6 +69,19 @@ pub struct Ticket {
     /// What the transport wants to hand to its other half, in order; the spawner sees to it that the
     /// worker owns them and that nobody else inherits them.
     pub handles: Vec<Handle>,
+}
+
+impl fmt::Debug for Ticket {
+    /// Without the bytes: they may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transport, bytes, handles } = self;
+        let bytes = format_args!("{} bytes", bytes.len());
+        f.debug_struct("Ticket")
+            .field("transport", transport)
+            .field("bytes", &bytes)
+            .field("handles", handles)
+            .finish()
+    }
 }
 
 impl Ticket {
