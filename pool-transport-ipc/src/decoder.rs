@@ -64,11 +64,14 @@ impl Decoder {
         loop {
             if self.at == self.message.len() {
                 // Nothing is kept while nothing comes.
-                self.message = self.later.pop_front().unwrap_or_default();
-                self.at = 0;
-                if self.message.is_empty() {
+                let later = self.later.pop_front();
+                let is_last = later.is_none();
+                (self.message, self.at) = (later.unwrap_or_default(), 0);
+                if is_last {
                     return Ok(None);
                 }
+                // A message may have nothing of the stream in it.
+                continue;
             }
             let Some(length) = self.length()? else { continue };
             let rest = &self.message[self.at..];
@@ -145,6 +148,18 @@ mod tests {
             assert_eq!(out, frames, "{size} {ahead}");
             assert!(decoder.is_between_frames());
         }
+    }
+
+    #[test]
+    fn messages_with_nothing_of_the_stream_hide_none_behind_them() {
+        let frames = [vec![1; 5], vec![2; 3]];
+        let mut decoder = Decoder::new(50);
+        for piece in [&b""[..], &stream(&frames[..1]), b"", b"", &stream(&frames[1..]), b""] {
+            decoder.push([b"header", piece].concat(), 6);
+        }
+        let out: Vec<_> = std::iter::from_fn(|| decoder.next().unwrap().map(Cow::into_owned)).collect();
+        assert_eq!(out, frames);
+        assert!(decoder.is_between_frames());
     }
 
     #[test]

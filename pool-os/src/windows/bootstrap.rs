@@ -72,6 +72,7 @@ pub fn arrive() -> Arrival {
 
 /// Receives what the parent sent over `pipe`, and sets up the lifeline.
 pub(super) fn arrive_from(mut pipe: impl Read) -> Arrival {
+    sys::crash_silently();
     let (start, parent, last_words) = match receive_start(&mut pipe) {
         Ok(start) => start,
         // Without this there is no way to answer.

@@ -15,6 +15,9 @@ use windows_sys::Win32::Globalization::{CSTR_EQUAL, CSTR_LESS_THAN, CompareStrin
 use windows_sys::Win32::System::Console::{
     GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle,
 };
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    GetErrorMode, SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode,
+};
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
     JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
@@ -287,6 +290,15 @@ pub(super) fn open_process(pid: u32) -> io::Result<OwnedHandle> {
 pub(super) fn remove_variable(name: &str) {
     // SAFETY: on Windows this is sound at any time, says its documentation: the system guards the environment.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Lets this process crash at once and without a window. Else Windows may show one first, and keep the process until
+/// somebody has closed it.
+pub(super) fn crash_silently() {
+    // SAFETY: it has no preconditions.
+    let mode = unsafe { GetErrorMode() };
+    // SAFETY: the same; what is added are flags that are there for this.
+    unsafe { SetErrorMode(mode | SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
 }
 
 /// Ends this process at once.
