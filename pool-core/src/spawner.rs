@@ -22,8 +22,8 @@
 //! - **S5** The worker's standard input is empty, its standard output and error are the parent's.
 //! - **S6** A failed `spawn` leaves no process, handle or thread behind, and a later one may succeed.
 //! - **S7** Dropping the [`Worker`] does not end the process. Dropping the spawner and all workers' values
-//!   frees their handles and threads, after the exits are reported. Nor does a worker that has ended leave anything
-//!   behind.
+//!   frees their handles and threads, after the exits are reported. Nor does a worker that has ended leave
+//!   anything behind.
 //! - **S8** The time to start does not depend on the size of the parent. (The start method Fork copies the parent
 //!   once, when the pool is built; that is not part of a start.)
 //! - **S9** The report tells how the worker ended: its exit code, or the signal, and its last words.

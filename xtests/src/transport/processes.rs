@@ -130,7 +130,7 @@ pub(super) fn a_frame_that_a_killed_worker_did_not_finish_is_not_delivered(bench
     let mut cut = 0;
     for _ in 0..bench.many(20).max(4) {
         let (_link, events, ticket) = bench.half();
-        // While the receiver is busy with the first frame nobody reads, and there is no room for all of the second.
+        // While the receiver is busy with the first frame nobody reads, and the second does not find room.
         let (release, busy) = mpsc::channel::<()>();
         let busy = Mutex::new(Some(busy));
         events.on_event(move |_| {
