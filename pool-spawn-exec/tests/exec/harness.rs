@@ -1,8 +1,6 @@
 //! Runs each case in a process of its own, under a watchdog; and what the cases share.
 
 use std::io::{PipeReader, Read};
-#[cfg(unix)]
-use std::process::Stdio;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -136,7 +134,11 @@ pub(crate) fn read_some(reader: &mut impl Read, count: usize) -> String {
 #[cfg(unix)]
 pub(crate) fn bystander(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
-    command.env(ROLE, role).env_remove(CASE).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+        .env(ROLE, role)
+        .env_remove(CASE)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped());
     command
 }
 

@@ -262,8 +262,7 @@ impl Worker for MutantWorker {
             ErrsAfterTheEnd if has_ended => Err(io::Error::other("nobody to hit")),
             ReportsTooEarly if signal == Signal::Kill => {
                 let on_exit = self.life.on_exit.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let exit = if cfg!(windows) { Exit::Code(1) } else { Exit::Signal(9) };
-                let report = ExitReport { exit, last_words: None };
+                let report = ExitReport { exit: Exit::Signal(9), last_words: None };
                 on_exit.into_iter().for_each(|on_exit| on_exit(report.clone()));
                 let worker = Arc::clone(&self.worker);
                 thread::Builder::new().spawn(move || {

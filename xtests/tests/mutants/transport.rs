@@ -174,11 +174,10 @@ impl Transport for Mutant {
 }
 
 pub(crate) fn null() -> io::Result<File> {
-    File::open(if cfg!(windows) { "NUL" } else { "/dev/null" })
+    File::open("/dev/null")
 }
 
 pub(crate) fn inheritable(file: File) -> File {
-    #[cfg(unix)]
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).expect("set");
     file
 }
