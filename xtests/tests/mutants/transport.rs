@@ -336,7 +336,7 @@ impl Link for MutantLink {
         let len = frame.head.len() + frame.body.len();
         match self.fault {
             ForgetsWhatWasSentEarly if !self.shared.is_connected.load(Ordering::SeqCst) => return,
-            SplitsAFrame if frame.head.len() == 4 && len > 10_000 => {
+            SplitsAFrame if frame.head.len() == 4 && len > 5_000 => {
                 self.link.send(Outgoing { body: &Payload::EMPTY, ..frame });
                 return self.link.send(Outgoing { head: &[], ..frame });
             }
