@@ -32,7 +32,11 @@ pub const EVENTS: &[Event] = &[
     any("the task exits with code 3", |s| does(s, Deed::Exit(3), lost(&[Exit::Code(3)]))),
     any("the task aborts", |s| does(s, Deed::Abort, lost(ABORTED))),
     any("the task accesses memory that is not there", |s| does(s, Deed::Trespass, lost(&[Exit::Signal(11)]))),
-    any("the task overflows its stack", |s| does(s, Deed::OverflowStack, lost(OVERFLOWN))),
+    Event {
+        name: "the task overflows its stack",
+        play: |s| does(s, Deed::OverflowStack, lost(OVERFLOWN)),
+        unfit: |_| sys::is_wine().then_some("Wine keeps a process without a stack in its debugger"),
+    },
     any("the task panics", |s| {
         does(s, Deed::Panic, |outcome| match outcome {
             Err(TaskError::Panicked(panic)) if panic.message == "on purpose" => {
