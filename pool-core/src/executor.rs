@@ -179,6 +179,7 @@ impl Builder {
                 restart_limit: self.restart_limit,
                 start_deadline: self.start_deadline,
                 stop_grace: self.stop_grace,
+                certain_ends: spawner.caps().child,
             },
             codec: self.codec,
             frame_max: transport.frame_max(),

@@ -85,6 +85,9 @@ impl Machine {
         let queued: usize = self.workers.iter().map(Worker::beyond_reach).sum();
         assert!(queued <= self.config.call_queue_bound, "invariant: the call queue's bound holds");
         let first = usize::from(worker.sent.is_empty());
+        if !self.config.certain_ends {
+            return own.min(first);
+        }
         // Sent ahead it would wait for the call before it, however long that takes, though a worker that is
         // starting, or could be started, has nothing else to do.
         let coming = self.count(State::Starting) + self.config.max_workers.saturating_sub(self.workers());

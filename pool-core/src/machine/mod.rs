@@ -94,6 +94,9 @@ pub struct Config {
     pub start_deadline: Duration,
     /// How long a worker that was told to stop may take before it is killed.
     pub stop_grace: Duration,
+    /// The kernel tells when a worker has ended. Where nobody can be sure of that, calls beyond the reach of `cancel`
+    /// are not sent ahead: they would be lost with a worker that is only given up.
+    pub certain_ends: bool,
 }
 
 /// A fact.

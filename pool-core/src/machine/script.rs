@@ -15,6 +15,7 @@ fn config(max_workers: usize) -> Config {
         restart_limit: RestartLimit::default(),
         start_deadline: Duration::from_secs(10),
         stop_grace: Duration::from_secs(5),
+        certain_ends: true,
     }
 }
 
@@ -156,6 +157,18 @@ fn where_nobody_can_tell_only_the_first_call_may_have_started() {
     let orders = pool.feed(Input::Answered(w(0), seqs[0], Claim::Unknown));
     assert_eq!(orders[0], Output::Settle(pool.calls[0], How::Lost(w(0))));
     assert_eq!(pool.machine.place(pool.calls[1]), Some(Place::Pending));
+}
+
+#[test]
+fn without_certain_ends_no_call_beyond_reach_is_sent_ahead() {
+    for (certain_ends, revocable, ahead) in
+        [(true, None, 1), (false, None, 0), (true, Some(8), 1), (false, Some(8), 1)]
+    {
+        let mut pool = Script::live(Config { certain_ends, ..config(1) }, revocable);
+        pool.submit();
+        pool.submit();
+        assert_eq!(pool.machine.workers[0].sent.len(), 1 + ahead, "{certain_ends} {revocable:?}");
+    }
 }
 
 #[test]

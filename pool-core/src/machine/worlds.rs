@@ -104,6 +104,7 @@ impl World {
             restart_limit: RestartLimit { failures: 2 + rng.below(4) as u32, ..RestartLimit::default() },
             start_deadline: Duration::from_secs(10),
             stop_grace: Duration::from_secs(5),
+            certain_ends: rng.chance(80),
         };
         let revocable = rng.chance(70);
         Self {
@@ -209,6 +210,7 @@ impl World {
             let waiting: usize =
                 self.machine.workers.iter().map(|worker| worker.sent.len().saturating_sub(1)).sum();
             assert!(waiting <= self.config.call_queue_bound, "the call queue's bound is exceeded");
+            assert!(waiting == 0 || self.config.certain_ends, "a call beyond reach was sent ahead");
         }
         for worker in &self.machine.workers {
             let window = self.config.window_max.max(2);
