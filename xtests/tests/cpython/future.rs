@@ -83,10 +83,13 @@ impl Wake for Submits {
 
 /// D22: a waker is run in the middle of things, and may start some.
 pub(crate) fn submit_in_a_waker(subject: &Subject) {
-    let (pool, gate) = (Arc::new(subject.pool(1)), Gate::new());
+    let pool = subject.builder().max_workers(1).call_queue_bound(1).build().expect("a pool");
+    let (pool, gate) = (Arc::new(pool), Gate::new());
     for how in ["result", "cancel"] {
         let long = submit(&pool, wait_at, gate.port());
         let visitor = gate.arrival();
+        // May be sent ahead, and be beyond reach; the one after it is not.
+        let between = submit(&pool, same, 0);
         let mut handle = submit(&pool, same, 1);
         let (sender, submitted) = mpsc::channel();
         let waker = Waker::from(Arc::new(Submits(Arc::clone(&pool), sender)));
@@ -100,5 +103,6 @@ pub(crate) fn submit_in_a_waker(subject: &Subject) {
         assert!(matches!(next.result_timeout(PATIENCE), Some(Ok(7))));
         assert_eq!(handle.result().is_ok(), how == "result");
         long.result().expect("a result");
+        between.result().expect("a result");
     }
 }
