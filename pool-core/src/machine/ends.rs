@@ -177,6 +177,10 @@ impl Machine {
             worker.sent.clear();
         }
         self.end_all(Signal::Kill, now);
+        // Those that are gone were kept for the answers about their calls, which nobody waits for any more.
+        let is_gone = |worker: &&super::workers::Worker| worker.link_closed && worker.exited;
+        let gone: Vec<_> = self.workers.iter().filter(is_gone).map(|worker| worker.id).collect();
+        gone.into_iter().for_each(|id| self.forget_if_empty(id, now));
         self.settle_phase(now);
     }
 

@@ -160,6 +160,27 @@ fn where_nobody_can_tell_only_the_first_call_may_have_started() {
 }
 
 #[test]
+fn a_pool_that_breaks_while_a_dead_workers_calls_are_asked_for_comes_to_its_end() {
+    let mut pool = Script::live(config(2), Some(8));
+    pool.submit();
+    pool.submit();
+    pool.feed(Input::LinkClosed(w(0)));
+    let seq = pool.machine.workers[0].sent[0].seq;
+    let orders = pool.feed(Input::Exited(w(0)));
+    assert!(orders.contains(&Output::Revoke(w(0), seq)), "{orders:?}");
+    // Before the answer is there, another worker's end, or what it says, breaks the pool.
+    let other = pool.machine.workers[1].id;
+    let orders = pool.feed(Input::InitializerFailed(other));
+    assert!(orders.contains(&Output::Forget(w(0))), "{orders:?}");
+    pool.feed(Input::Answered(w(0), seq, Claim::Revoked));
+    for worker in pool.machine.workers.iter().map(|worker| worker.id).collect::<Vec<_>>() {
+        pool.feed(Input::LinkClosed(worker));
+        pool.feed(Input::Exited(worker));
+    }
+    assert_eq!(pool.machine.phase(), Phase::Closed);
+}
+
+#[test]
 fn without_certain_ends_no_call_beyond_reach_is_sent_ahead() {
     for (certain_ends, revocable, ahead) in
         [(true, None, 1), (false, None, 0), (true, Some(8), 1), (false, Some(8), 1)]
