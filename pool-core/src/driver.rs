@@ -186,7 +186,7 @@ impl Pool {
     /// The process ids of the workers.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let slots: Vec<_> = lock(&self.core).slots.values().cloned().collect();
-        slots.iter().filter_map(|slot| slot.pid()).collect()
+        slots.iter().filter_map(|slot| slot.pid_known()).collect()
     }
 
     /// Whether new calls are taken.

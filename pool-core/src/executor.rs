@@ -371,7 +371,8 @@ impl Executor {
         self.pool.workers()
     }
 
-    /// The process ids of the workers that are there just now, for people and tests.
+    /// The process ids of the workers that are there just now, for people and tests. Whoever has answered a call is
+    /// among them, as long as it lives: a worker that was quicker than the call that starts it is waited for.
     pub fn worker_pids(&self) -> Vec<u32> {
         self.pool.pids()
     }

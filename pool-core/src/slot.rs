@@ -70,6 +70,8 @@ struct Process {
     worker: Option<Box<dyn Worker>>,
     /// A signal that came before the process did.
     doomed: Option<Signal>,
+    /// The spawner has returned: what is not known by now never will be.
+    settled: bool,
 }
 
 /// A reply that was read and not yet handed to its call.
@@ -84,6 +86,8 @@ pub(crate) struct Slot {
     token: OnceLock<Token>,
     link: OnceLock<Box<dyn Link>>,
     process: Mutex<Process>,
+    /// Notified when the spawner has returned.
+    settled: Condvar,
     outbox: Mutex<Outbox>,
     /// How many calls were posted: the first number that the worker cannot know.
     calls_posted: AtomicU64,
@@ -106,6 +110,7 @@ impl Slot {
             token: OnceLock::new(),
             link: OnceLock::new(),
             process: Mutex::default(),
+            settled: Condvar::new(),
             outbox: Mutex::default(),
             calls_posted: AtomicU64::new(0),
             handed: Condvar::new(),
@@ -139,8 +144,10 @@ impl Slot {
                 let _ = worker.signal(signal);
             }
             process.worker = Some(worker);
+            process.settled = true;
             self.exit.get().is_some()
         };
+        self.settled.notify_all();
         self.flush();
         has_ended
     }
@@ -164,6 +171,23 @@ impl Slot {
 
     pub(crate) fn pid(&self) -> Option<u32> {
         lock(&self.process).worker.as_ref()?.pid()
+    }
+
+    /// The process id of a worker that has introduced itself, waited for if it was quicker than its own start.
+    pub(crate) fn pid_known(&self) -> Option<u32> {
+        let mut process = lock(&self.process);
+        if *lock(&self.stage) != Stage::Silent {
+            let returned = self.settled.wait_while(process, |process| !process.settled);
+            process = returned.unwrap_or_else(PoisonError::into_inner);
+        }
+        process.worker.as_ref()?.pid()
+    }
+
+    /// Notes that its start has failed.
+    pub(crate) fn set_no_worker(&self, error: StartError) {
+        self.fail(error);
+        lock(&self.process).settled = true;
+        self.settled.notify_all();
     }
 
     /// Takes in how the process ended. False if the process itself is not known yet, so that nobody could

@@ -116,7 +116,7 @@ impl Supervisor {
 
     fn failed(&self, slot: &Slot, error: StartError) {
         let (worker, transient) = (slot.id, is_transient(&error));
-        slot.fail(error);
+        slot.set_no_worker(error);
         self.pool.tell(Input::SpawnFailed { worker, transient });
     }
 

@@ -8,7 +8,7 @@ use process_pool::{Bytes, SubmitError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize};
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, eventually, file, leave_trace, make_whim, pid, run, same, submit, traces};
+use crate::tools::{Act, Whim, file, leave_trace, make_whim, pid, run, same, submit, traces};
 
 /// CPython: `test_submit`.
 pub(crate) fn a_submitted_call_returns_its_result(subject: &Subject) {
@@ -32,7 +32,7 @@ pub(crate) fn a_worker_is_another_process(subject: &Subject) {
     let pool = subject.pool(1);
     let worker = run(&pool, pid, ());
     assert_ne!(worker, std::process::id());
-    eventually("the worker is known", || pool.worker_pids() == [worker]);
+    assert_eq!(pool.worker_pids(), [worker]);
 }
 
 /// CPython's `error_during_func_exec`, as far as Rust has errors that are values.

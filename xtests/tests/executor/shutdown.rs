@@ -63,7 +63,7 @@ pub(crate) fn no_worker_is_left_after_shutdown(subject: &Subject) {
     let handles: Vec<_> = (0..3).map(|_| submit(&pool, wait_at, gate.port())).collect();
     let visitors = gate.arrivals(3);
     let pids: BTreeSet<_> = visitors.iter().map(|visitor| visitor.pid).collect();
-    eventually("their processes are known", || pool.worker_pids().into_iter().collect::<BTreeSet<_>>() == pids);
+    assert_eq!(pool.worker_pids().into_iter().collect::<BTreeSet<_>>(), pids);
     drop(visitors);
     pool.shutdown(Shutdown::default());
     assert_eq!((pool.workers(), pool.worker_pids().len()), (0, 0));
