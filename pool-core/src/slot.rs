@@ -185,6 +185,8 @@ impl Slot {
 
     /// Notes that its start has failed.
     pub(crate) fn set_no_worker(&self, error: StartError) {
+        // It may have taken a call meanwhile, whose loss this explains then.
+        let _ = self.fault.set(error.to_string());
         self.fail(error);
         lock(&self.process).settled = true;
         self.settled.notify_all();

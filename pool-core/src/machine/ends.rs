@@ -116,6 +116,12 @@ impl Machine {
 
     pub(super) fn spawn_failed(&mut self, id: WorkerId, transient: bool, now: Duration) {
         let Some(index) = self.index(id) else { return };
+        if self.workers[index].state != State::Starting {
+            // It was up before its start had returned, and its link has an end of its own. What it was sent ahead may
+            // be with a process of which nobody knows.
+            self.workers[index].presumed = true;
+            return self.exited(id, now);
+        }
         self.workers.remove(index);
         self.out.push_back(Output::Forget(id));
         if transient {

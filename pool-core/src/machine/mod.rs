@@ -104,7 +104,8 @@ pub struct Config {
 pub enum Input {
     /// The worker takes calls; so many of them can be revoked, if the link can do that.
     WorkerReady(WorkerId, Option<usize>),
-    /// The worker was not started. `transient`: the attempt may succeed later.
+    /// The worker was not started; or it was, is up even, and could not be kept. `transient`: the attempt may succeed
+    /// later.
     SpawnFailed {
         /// Which.
         worker: WorkerId,

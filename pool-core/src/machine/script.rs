@@ -92,6 +92,35 @@ fn workers_start_several_at_a_time_once_one_works_and_until_something_runs_out()
     assert!(!pool.machine.may_start_many(), "something ran out");
 }
 
+/// A worker may be up, and at a call, before the call that starts it returns; and that may fail then, a fork server
+/// having been killed, say.
+#[test]
+fn a_start_that_fails_after_its_worker_took_a_call_costs_that_call_only() {
+    let mut pool = Script::new(config(1));
+    pool.submit();
+    pool.feed(Input::WorkerReady(w(0), Some(8)));
+    pool.submit();
+    let failed = Input::SpawnFailed { worker: w(0), transient: false };
+    assert_eq!(pool.feed(failed), [Output::CloseLink(w(0))]);
+    assert_eq!(pool.feed(Input::LinkClosed(w(0))), [Output::Revoke(w(0), Seq(0))]);
+    let lost = Output::Settle(pool.calls[0], How::Lost(w(0)));
+    let answer = Input::Answered(w(0), Seq(0), Claim::Started);
+    assert_eq!(pool.feed(answer), [lost, Output::Forget(w(0)), Output::Spawn(w(1))]);
+    assert_eq!(
+        pool.feed(Input::WorkerReady(w(1), Some(8))),
+        [Output::Send(w(1), Seq(0), pool.calls[1])],
+        "the next one is done by another"
+    );
+}
+
+#[test]
+fn a_start_that_fails_after_its_worker_was_ready_leaves_no_idle_worker() {
+    let mut pool = Script::live(config(1), Some(8));
+    pool.feed(Input::SpawnFailed { worker: w(0), transient: true });
+    pool.feed(Input::LinkClosed(w(0)));
+    assert_eq!(pool.submit(), [Output::Spawn(w(1))]);
+}
+
 #[test]
 fn workers_are_started_on_demand_and_those_that_are_starting_count() {
     let mut pool = Script::new(config(2));

@@ -36,6 +36,8 @@ impl Rng {
 /// A worker's process and link, as they really are.
 #[derive(Debug, Default)]
 struct Process {
+    /// Quicker than the call that starts it, which may still fail.
+    unreturned: bool,
     ready: bool,
     alive: bool,
     stopping: bool,
@@ -278,7 +280,8 @@ impl World {
                 let transient = self.rng.chance(50);
                 self.feed(Input::SpawnFailed { worker: id, transient });
             } else {
-                self.processes.insert(id, Process { alive: true, ..Process::default() });
+                let unreturned = self.rng.chance(20);
+                self.processes.insert(id, Process { alive: true, unreturned, ..Process::default() });
             }
             return;
         }
@@ -288,7 +291,12 @@ impl World {
         if !process.alive {
             return self.after_death(id);
         }
-        if !kind && choice < 6 {
+        if process.unreturned && self.rng.chance(20) {
+            process.unreturned = false;
+            if !kind && self.rng.chance(30) {
+                self.start_fails(id);
+            }
+        } else if !kind && choice < 6 {
             process.alive = false;
         } else if !process.ready {
             process.ready = true;
@@ -328,11 +336,25 @@ impl World {
         self.carry_out();
     }
 
+    /// The start of a worker fails that was up already. There is no process then whose end could be told.
+    fn start_fails(&mut self, worker: WorkerId) {
+        let process = self.processes.get_mut(&worker).expect("chosen from the table");
+        (process.alive, process.exit_reported) = (false, true);
+        let transient = self.rng.chance(50);
+        self.feed(Input::SpawnFailed { worker, transient });
+    }
+
     /// A dead worker's link drains and closes, and its exit is reported, in any order.
     fn after_death(&mut self, id: WorkerId) {
         let choice = self.rng.below(3);
         let process = self.processes.get_mut(&id).expect("chosen from the table");
         match choice {
+            0 if process.unreturned => {
+                process.unreturned = false;
+                if self.rng.chance(50) {
+                    self.start_fails(id);
+                }
+            }
             0 if !process.exit_reported => {
                 process.exit_reported = true;
                 self.feed(Input::Exited(id));

@@ -150,6 +150,7 @@ const WORKERS: &[Case] = cases![
     workers::no_worker_starts_before_the_first_call,
     workers::an_idle_worker_is_used_again,
     workers::a_worker_that_is_quicker_than_its_start_is_known,
+    workers::a_start_that_fails_when_its_worker_is_at_a_call_costs_that_call,
     workers::there_are_never_more_workers_than_allowed,
     workers::a_worker_is_replaced_after_its_last_call,
     workers::a_backlog_is_done_by_replaced_workers,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use process_pool::error::{BreakReason, Exit, StartError};
 use process_pool::spawn::Exec;
 #[cfg(unix)]
 use process_pool::spawn::{Fork, ForkServer};
-use process_pool::spawner::{OnExit, SpawnError, Spawner, SpawnerCaps, Worker};
+use process_pool::spawner::{OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use process_pool::transport::Ticket;
 use process_pool::worker::WorkerEntry;
 use process_pool::{
@@ -114,9 +114,20 @@ pub(crate) fn an_idle_worker_is_used_again(subject: &Subject) {
     assert_eq!(pool.workers(), 2);
 }
 
-/// Returns from a start when it is told to: its worker has done a call by then.
+/// Returns from a start when it is told to, and whether with a worker: that is at a call by then, or has done one.
 #[derive(Debug)]
-struct Late(Exec, Mutex<Receiver<()>>);
+struct Late(Exec, Mutex<Receiver<bool>>);
+
+impl Late {
+    fn pool(subject: &Subject) -> (Executor, Sender<bool>) {
+        if subject.context != "exec+pipe" {
+            skip("about the pool, not the context: done with exec+pipe");
+        }
+        let (go, told) = channel();
+        let context = Context::new(Self(Exec::new(), Mutex::new(told)), Pipe::new());
+        (Executor::builder().context(context).max_workers(1).build().expect("a pool"), go)
+    }
+}
 
 impl Spawner for Late {
     fn name(&self) -> &str {
@@ -132,32 +143,46 @@ impl Spawner for Late {
     }
 
     fn spawn(&self, ticket: Ticket, on_exit: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
-        let worker = self.0.spawn(ticket, on_exit);
-        self.1.lock().expect("nobody panics").recv().expect("the case says when");
-        worker
+        let worker = self.0.spawn(ticket, on_exit)?;
+        // Later starts are as any other.
+        if self.1.lock().expect("nobody panics").recv().unwrap_or(true) {
+            return Ok(worker);
+        }
+        worker.signal(Signal::Kill).expect("it is there");
+        Err(SpawnError::from_io("keep a worker", std::io::ErrorKind::ConnectionReset.into()))
     }
 }
 
 /// On a loaded machine a worker may be up, and done with a call, before the call that starts it has returned.
 pub(crate) fn a_worker_that_is_quicker_than_its_start_is_known(subject: &Subject) {
-    if subject.context != "exec+pipe" {
-        skip("about the pool, not the context: done with exec+pipe");
-    }
-    let (go, told) = channel();
-    let context = Context::new(Late(Exec::new(), Mutex::new(told)), Pipe::new());
-    let pool = Executor::builder().context(context).max_workers(1).build().expect("a pool");
+    let (pool, go) = Late::pool(subject);
     let worker = run(&pool, pid, ());
     let (done, asked) = channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // Who does not wait has asked by then.
             let _ = asked.recv_timeout(Duration::from_millis(50));
-            go.send(()).expect("the start is not over");
+            go.send(true).expect("the start is not over");
         });
         let pids = pool.worker_pids();
         let _ = done.send(());
         assert_eq!(pids, [worker]);
     });
+}
+
+/// A fork server may be killed just then, say. The call was lost for ever, and with it the pool's end.
+pub(crate) fn a_start_that_fails_when_its_worker_is_at_a_call_costs_that_call(subject: &Subject) {
+    let (pool, go) = Late::pool(subject);
+    let gate = Gate::new();
+    let at_it = submit(&pool, wait_at, gate.port());
+    let visitor = gate.arrival();
+    let next = submit(&pool, same, 2);
+    go.send(false).expect("the start is not over");
+    drop(go);
+    let lost = lost(at_it.result());
+    assert!(lost.why.as_deref().is_some_and(|why| why.contains("keep a worker")), "{lost}");
+    assert_eq!(next.result().expect("the next is done by another"), 2);
+    drop((pool, visitor));
 }
 
 /// CPython: `test_saturation`: fifteen calls for each worker, all of which wait.
