@@ -116,15 +116,18 @@ impl Machine {
 
     pub(super) fn spawn_failed(&mut self, id: WorkerId, transient: bool, now: Duration) {
         let Some(index) = self.index(id) else { return };
-        if self.workers[index].state != State::Starting {
+        if !self.workers[index].sent.is_empty() {
             // It was up before its start had returned, and its link has an end of its own. What it was sent ahead may
             // be with a process of which nobody knows.
             self.workers[index].presumed = true;
             return self.exited(id, now);
         }
-        self.workers.remove(index);
+        let worker = self.workers.remove(index);
+        self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Forget(id));
-        if transient {
+        if worker.fruitful {
+            // It was in time for some calls.
+        } else if transient {
             // Others may free what ran out; until then the pool goes on with fewer workers, or, having
             // none, tries again until the start deadline.
             self.last_failed = Some(id);

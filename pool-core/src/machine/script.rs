@@ -113,6 +113,16 @@ fn a_start_that_fails_after_its_worker_took_a_call_costs_that_call_only() {
     );
 }
 
+/// Whoever shuts down a pool that has just begun would wait for a link that was never opened.
+#[test]
+fn a_start_that_is_called_off_is_the_end_of_its_worker() {
+    let mut pool = Script::new(config(1));
+    pool.submit();
+    pool.feed(Input::ShutdownCalled { cancel_pending: true });
+    let failed = Input::SpawnFailed { worker: w(0), transient: true };
+    assert_eq!(pool.feed(failed), [Output::Forget(w(0)), Output::Close]);
+}
+
 #[test]
 fn a_start_that_fails_after_its_worker_was_ready_leaves_no_idle_worker() {
     let mut pool = Script::live(config(1), Some(8));
