@@ -39,7 +39,7 @@
 //! panicked, its worker was lost, or a value could not be carried. A call runs at most once, always.
 //!
 //! # Features
-//! They only add names: `exec` and `pipe`, both on by default; `forkserver` and `fork`, which Unix has; `ipc`;
+//! They only add names: `exec`, `pipe` and `shm`, on by default; `forkserver` and `fork`, which Unix has; `ipc`;
 //! `attach`; and the codecs `bincode` and `messagepack`. What is the [default](Context) does not depend on them.
 //! [`available`] lists the contexts that a program has.
 //!
@@ -83,6 +83,8 @@ pub mod carry {
     pub use pool_transport_ipc::Ipc;
     #[cfg(feature = "pipe")]
     pub use pool_transport_pipe::Pipe;
+    #[cfg(feature = "shm")]
+    pub use pool_transport_shm::Shm;
 }
 
 /// Becomes a worker if this process was started as one; else returns at once.
@@ -121,6 +123,8 @@ pub fn worker_main() -> WorkerMain {
     let main = main.transport(context::Way { name: "pipe", make: || Box::new(carry::Pipe::new()) });
     #[cfg(feature = "ipc")]
     let main = main.transport(context::Way { name: "ipc", make: || Box::new(carry::Ipc::new()) });
+    #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "shm"))]
+    let main = main.transport(context::Way { name: "shm", make: || Box::new(carry::Shm::new()) });
     main
 }
 

@@ -12,7 +12,11 @@ const START_METHODS: [(&str, bool); 3] = [
     ("fork", cfg!(all(unix, feature = "fork"))),
 ];
 
-const TRANSPORTS: [(&str, bool); 2] = [("pipe", cfg!(feature = "pipe")), ("ipc", cfg!(feature = "ipc"))];
+const TRANSPORTS: [(&str, bool); 3] = [
+    ("pipe", cfg!(feature = "pipe")),
+    ("ipc", cfg!(feature = "ipc")),
+    ("shm", cfg!(all(any(target_os = "linux", target_os = "android"), feature = "shm"))),
+];
 
 /// Every context that there is, and whether it is compiled in.
 fn contexts() -> impl Iterator<Item = (String, bool)> {
@@ -44,7 +48,7 @@ fn main() {
         }
     }
     the_default_is_the_same_whatever_is_compiled_in();
-    println!("{} of 6 contexts work: {}", expected.len(), expected.join(", "));
+    println!("{} of 9 contexts work: {}", expected.len(), expected.join(", "));
 }
 
 fn works(name: &str) {

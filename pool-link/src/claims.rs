@@ -1,6 +1,6 @@
 //! Who has a call: the worker that starts it, or the parent that takes it back.
 //!
-//! Both sides map one small [`Page`] of atomic words, [`SLOTS`] of them. The word at `seq % SLOTS` holds the
+//! Both sides map one small [`Board`] of atomic words, [`SLOTS`] of them. The word at `seq % SLOTS` holds the
 //! number of a call and its state, and each side moves it on with one compare-and-swap:
 //!
 //! ```text
@@ -18,16 +18,16 @@
 //! order, tells the cases apart by the number it finds: an older one means that this call is unarmed and starts,
 //! a newer one that this call was taken back long ago.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pool_core::transport::{Claim, Seq};
 
-use crate::page::Page;
-
 /// How many words a page has.
-pub(crate) const SLOTS: usize = 256;
+pub const SLOTS: usize = 256;
 /// How many calls may be unsettled at once. Half of the slots, so that a call seldom finds its slot taken.
-pub(crate) const REVOCABLE: usize = SLOTS / 2;
+pub const REVOCABLE: usize = SLOTS / 2;
 
 const QUEUED: u64 = 1;
 const STARTED: u64 = 2;
@@ -37,10 +37,18 @@ const fn word(seq: Seq, state: u64) -> u64 {
     (seq.0 << 2) | state
 }
 
+/// Memory that the parent shares with one worker: the claim words, and a word for what it tells its worker.
+pub trait Board: fmt::Debug + Send + Sync {
+    /// The claim words.
+    fn words(&self) -> &[AtomicU64; SLOTS];
+    /// For how many nanoseconds a worker that has nothing to do may spin before it sleeps.
+    fn spin(&self) -> &AtomicU64;
+}
+
 /// The parent's half.
 #[derive(Debug)]
-pub(crate) struct ParentClaims {
-    page: Page,
+pub struct ParentClaims {
+    board: Arc<dyn Board>,
     slots: Box<[Slot]>,
 }
 
@@ -53,14 +61,15 @@ struct Slot {
 }
 
 impl ParentClaims {
-    pub(crate) fn new(page: Page) -> Self {
+    /// Over memory that no worker has seen yet.
+    pub fn new(board: Arc<dyn Board>) -> Self {
         // As if every slot had been through: nothing waits in any of them.
         let free = Slot { seq: Seq(0), armed: false, known: Claim::Unknown };
-        Self { page, slots: vec![free; SLOTS].into() }
+        Self { board, slots: vec![free; SLOTS].into() }
     }
 
     /// Before the frame of this call can be seen by the worker.
-    pub(crate) fn arm(&mut self, seq: Seq) {
+    pub fn arm(&mut self, seq: Seq) {
         let armed = self.is_free(seq);
         if armed {
             self.at(seq).store(word(seq, QUEUED), Ordering::Release);
@@ -68,7 +77,8 @@ impl ParentClaims {
         self.slots[index(seq)] = Slot { seq, armed, known: Claim::Queued };
     }
 
-    pub(crate) fn revoke(&mut self, seq: Seq) -> Claim {
+    /// See [`Link::revoke`](pool_core::transport::Link::revoke).
+    pub fn revoke(&mut self, seq: Seq) -> Claim {
         let known = self.look(seq);
         if known != Claim::Queued {
             return known;
@@ -81,7 +91,8 @@ impl ParentClaims {
         known
     }
 
-    pub(crate) fn look(&mut self, seq: Seq) -> Claim {
+    /// See [`Link::claim_state`](pool_core::transport::Link::claim_state).
+    pub fn look(&mut self, seq: Seq) -> Claim {
         let slot = self.slots[index(seq)];
         if slot.known == Claim::Unknown || seq > slot.seq {
             return Claim::Unknown;
@@ -110,13 +121,13 @@ impl ParentClaims {
     }
 
     fn at(&self, seq: Seq) -> &AtomicU64 {
-        &self.page.words()[index(seq)]
+        &self.board.words()[index(seq)]
     }
 }
 
 /// The worker's half: starts a call, unless the parent has taken it back.
-pub(crate) fn claim(page: &Page, seq: Seq) -> bool {
-    let at = &page.words()[index(seq)];
+pub fn claim(board: &dyn Board, seq: Seq) -> bool {
+    let at = &board.words()[index(seq)];
     let mut found = at.load(Ordering::Acquire);
     loop {
         let is_mine = found == word(seq, QUEUED);
@@ -143,7 +154,7 @@ mod tests {
 
     fn pair() -> (ParentClaims, Page) {
         let (page, fd) = Page::create().unwrap();
-        (ParentClaims::new(page), Page::open(fd).unwrap())
+        (ParentClaims::new(Arc::new(page)), Page::open(fd).unwrap())
     }
 
     #[test]

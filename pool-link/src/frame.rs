@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 
 /// How many bytes a length field takes.
-pub(crate) const HEADER: usize = 4;
+pub const HEADER: usize = 4;
 /// The size of the reused buffer: that of a pipe, so that one read can take all that is there.
 const BUFFER: usize = 64 * 1024;
 /// Frames above this have a vector of their own. A frame of this size fits the buffer together with its header.
@@ -18,10 +18,10 @@ const SMALL_MAX: usize = BUFFER - HEADER;
 /// The first reservation for a large frame; each further one at most doubles what is there.
 const STEP: usize = 1024 * 1024;
 /// No frame may be this long: the last value of the length field is kept free.
-pub(crate) const LENGTH_LIMIT: usize = u32::MAX as usize;
+pub const LENGTH_LIMIT: usize = u32::MAX as usize;
 
 /// The header of a frame of `len` bytes, or `None` if that exceeds `frame_max`.
-pub(crate) fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
+pub fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
     if len > frame_max || len >= LENGTH_LIMIT {
         return None;
     }
@@ -29,17 +29,17 @@ pub(crate) fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
 }
 
 /// Why a frame was not sent.
-pub(crate) fn too_long_to_send(len: usize, limit: usize) -> String {
+pub fn too_long_to_send(len: usize, limit: usize) -> String {
     format!("a frame of {len} bytes was to be sent, the limit is {limit}")
 }
 
 /// What arrived is not a frame; the text says why.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) String);
+pub struct Malformed(pub String);
 
 /// A complete frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Item<'a> {
+pub enum Item<'a> {
     /// These bytes of the buffer.
     Small(&'a [u8]),
     /// What is in the vector that was passed as `large`.
@@ -48,7 +48,7 @@ pub(crate) enum Item<'a> {
 
 /// Finds the frames in a stream of bytes.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     frame_max: usize,
     buffer: Vec<u8>,
     /// Where the first byte lies that belongs to no frame taken so far.
@@ -58,7 +58,8 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(frame_max: usize) -> Self {
+    /// Frames of more than `frame_max` bytes are none.
+    pub fn new(frame_max: usize) -> Self {
         Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None }
     }
 
@@ -66,7 +67,7 @@ impl Decoder {
     /// it returned: how many.
     ///
     /// `large` must be the same vector from call to call while a large frame arrives.
-    pub(crate) fn fill(
+    pub fn fill(
         &mut self,
         large: &mut Vec<u8>,
         limit: usize,
@@ -87,7 +88,7 @@ impl Decoder {
     }
 
     /// Takes the next complete frame, if there is one.
-    pub(crate) fn next(&mut self, large: &mut Vec<u8>) -> Result<Option<Item<'_>>, Malformed> {
+    pub fn next(&mut self, large: &mut Vec<u8>) -> Result<Option<Item<'_>>, Malformed> {
         if let Some(len) = self.large {
             if large.len() < len {
                 return Ok(None);
@@ -112,12 +113,12 @@ impl Decoder {
     }
 
     /// Whether every byte so far belongs to a complete frame that was taken.
-    pub(crate) fn is_between_frames(&self) -> bool {
+    pub fn is_between_frames(&self) -> bool {
         self.large.is_none() && self.start == self.buffer.len()
     }
 
     /// Gives the memory back. Nothing is filled in after this.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.buffer = Vec::new();
         self.start = 0;
         self.large = None;

@@ -10,7 +10,7 @@ use crate::frame::{Decoder, Item, Malformed};
 
 /// The bytes that are not yet a whole frame, and whether `drained` is owed.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub struct Inbox {
     decoder: Decoder,
     /// The large frame that is arriving.
     large: Vec<u8>,
@@ -18,12 +18,13 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(frame_max: usize) -> Self {
+    /// Frames of more than `frame_max` bytes are none.
+    pub fn new(frame_max: usize) -> Self {
         Self { decoder: Decoder::new(frame_max), large: Vec::new(), undrained: false }
     }
 
     /// See [`Decoder::fill`].
-    pub(crate) fn fill(
+    pub fn fill(
         &mut self,
         limit: usize,
         read: impl FnOnce(&mut Vec<u8>, usize) -> io::Result<usize>,
@@ -32,10 +33,10 @@ impl Inbox {
     }
 
     /// Delivers all frames that are complete, as long as anybody wants them.
-    pub(crate) fn deliver(
+    pub fn deliver(
         &mut self,
         events: &dyn LinkEvents,
-        is_wanted: impl Fn() -> bool,
+        mut is_wanted: impl FnMut() -> bool,
     ) -> Result<(), Malformed> {
         // A callback may drop the link; it gets no more of what has already been read then.
         while is_wanted() {
@@ -51,17 +52,17 @@ impl Inbox {
     }
 
     /// Whether frames were delivered since this was asked last.
-    pub(crate) fn owes_drained(&mut self) -> bool {
+    pub fn owes_drained(&mut self) -> bool {
         mem::take(&mut self.undrained)
     }
 
     /// What it means if nothing follows.
-    pub(crate) fn at_end(&self) -> Closed {
+    pub fn at_end(&self) -> Closed {
         if self.decoder.is_between_frames() { Closed::Eof } else { Closed::Truncated }
     }
 
     /// Gives the memory back. Nothing is filled in after this.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.decoder.clear();
         self.large = Vec::new();
     }

@@ -24,6 +24,7 @@ use pool_os::parent_fds::ParentFd;
 use crate::frame::Malformed;
 use crate::inbox::Inbox;
 use crate::lock;
+use crate::stream::Stream;
 
 /// How much is read from one link before others have their turn.
 const TURN_MAX: usize = 1024 * 1024;
@@ -40,6 +41,7 @@ pub(crate) struct Input {
 struct State {
     /// `None` after the end.
     fd: Option<Arc<ParentFd>>,
+    stream: Arc<dyn Stream>,
     inbox: Inbox,
     /// Once the link is to end: how many of the bytes that had arrived by then are still to be read. A
     /// worker that never stops sending cannot hold up the end.
@@ -52,6 +54,8 @@ pub(crate) trait Outlook {
     fn is_dropped(&self) -> bool;
     /// Why the link is to end, if it is.
     fn ending(&self) -> Option<Closed>;
+    /// So many frames were delivered.
+    fn delivered(&self, frames: usize);
     /// The read side has ended: gives up both descriptors.
     fn ended(&self, fd: &Arc<ParentFd>);
 }
@@ -66,8 +70,8 @@ pub(crate) enum Progress {
 }
 
 impl Input {
-    pub(crate) fn new(fd: Arc<ParentFd>, frame_max: usize) -> Self {
-        let state = State { fd: Some(fd), inbox: Inbox::new(frame_max), left: None };
+    pub(crate) fn new(fd: Arc<ParentFd>, stream: Arc<dyn Stream>, frame_max: usize) -> Self {
+        let state = State { fd: Some(fd), stream, inbox: Inbox::new(frame_max), left: None };
         Self { pending: AtomicUsize::new(0), hung_up: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -103,10 +107,10 @@ impl Input {
                 turn.give_up();
                 return Progress::Idle;
             }
-            match turn.read(&fd) {
+            match turn.read(&fd, self.hung_up.load(Ordering::Acquire)) {
                 Read::Ended => return Progress::Idle,
                 Read::Some { got, cut_short } => {
-                    // A pipe gives all it has, so less than asked for means that it was empty, and that
+                    // Such a stream gives all it has, so less than asked for means that it was empty, and that
                     // the next write, or the end, is a new edge. Only an end that was announced
                     // before we read has no edge of its own.
                     if cut_short && !self.hung_up.load(Ordering::Acquire) && outlook.ending().is_none() {
@@ -148,19 +152,20 @@ struct Turn<'a, O> {
 
 impl<O: Outlook> Turn<'_, O> {
     /// Reads once and delivers all frames that are complete then.
-    fn read(&mut self, fd: &ParentFd) -> Read {
+    fn read(&mut self, fd: &ParentFd, hung_up: bool) -> Read {
         let ending = self.outlook.ending();
         if ending.is_some() && self.state.left.is_none() {
-            self.state.left = Some(rustix::io::ioctl_fionread(fd).unwrap_or(0) as usize);
+            self.state.left = Some(self.state.stream.available(fd));
         }
         if let (Some(why), Some(0)) = (&ending, self.state.left) {
             return self.end(why.clone());
         }
         let limit = self.state.left.unwrap_or(usize::MAX);
         let mut asked = 0;
-        let filled = self.state.inbox.fill(limit, |to, max| {
+        let State { inbox, stream, .. } = &mut *self.state;
+        let filled = inbox.fill(limit, |to, max| {
             asked = max;
-            crate::sys::read_append(fd, to, max)
+            stream.read(fd, hung_up, to, max)
         });
         match filled {
             Ok(0) => {
@@ -170,7 +175,7 @@ impl<O: Outlook> Turn<'_, O> {
             Ok(got) => {
                 self.state.left = self.state.left.map(|left| left - got);
                 match self.deliver() {
-                    Ok(()) => Read::Some { got, cut_short: got < asked },
+                    Ok(()) => Read::Some { got, cut_short: got < asked && self.state.stream.gives_all() },
                     Err(Malformed(what)) => self.end(Closed::Malformed(what)),
                 }
             }
@@ -178,13 +183,21 @@ impl<O: Outlook> Turn<'_, O> {
                 (io::ErrorKind::Interrupted, _) => Read::Some { got: 0, cut_short: false },
                 (io::ErrorKind::WouldBlock, None) => Read::Nothing,
                 (io::ErrorKind::WouldBlock, Some(why)) => self.end(why),
+                (io::ErrorKind::InvalidData, _) => self.end(Closed::Malformed(error.to_string())),
                 _ => self.end(Closed::Io(format!("cannot read from the worker: {error}"))),
             },
         }
     }
 
     fn deliver(&mut self) -> Result<(), Malformed> {
-        self.state.inbox.deliver(self.events, || !self.outlook.is_dropped())
+        let mut frames = 0;
+        let delivered = self.state.inbox.deliver(self.events, || {
+            // Asked before each.
+            frames += 1;
+            !self.outlook.is_dropped()
+        });
+        self.outlook.delivered(frames - 1);
+        delivered
     }
 
     fn drained(&mut self) {

@@ -1,67 +1,95 @@
-//! The parent's end of a link on Unix, and what opens one.
+//! The parent's end of a link, and what opens one.
 
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
-use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
+use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Until};
 use pool_os::parent_fds::ParentFd;
 use rustix::fs::OFlags;
 
-use crate::claims::{ParentClaims, REVOCABLE};
+use crate::claims::{Board, ParentClaims, REVOCABLE};
 use crate::frame;
 use crate::input::{Input, Outlook, Progress};
 use crate::lock;
 use crate::output::Output;
-use crate::page::Page;
 use crate::reactor::Reactor;
-use crate::ticket::WorkerEnd;
+use crate::stream::{Muting, Stream};
 
 /// Opens links that share a reactor, which starts with the first of them.
-#[derive(Debug, Default)]
-pub(crate) struct Host {
+#[derive(Debug)]
+pub struct Host {
+    /// What its thread is called.
+    name: &'static str,
     reactor: Mutex<Option<Arc<Reactor>>>,
 }
 
+/// What a link is made of at the parent.
+#[derive(Debug)]
+pub struct LinkParts {
+    /// The largest frame.
+    pub frame_max: usize,
+    /// Becomes readable when something has arrived.
+    pub read: Arc<ParentFd>,
+    /// What is written to.
+    pub write: Arc<ParentFd>,
+    /// How bytes travel.
+    pub stream: Arc<dyn Stream>,
+    /// Where the claim words lie, if there are any.
+    pub board: Option<Arc<dyn Board>>,
+}
+
 impl Host {
-    pub(crate) fn open(
+    /// A host whose thread is called `name`.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, reactor: Mutex::default() }
+    }
+
+    /// Makes the parent's end of a link. `spin` is how long to look before sleeping; the first link of a host decides.
+    ///
+    /// # Errors
+    /// If the system refuses; nothing is left behind.
+    pub fn open(
         &self,
-        frame_max: usize,
+        parts: LinkParts,
+        spin: Duration,
         events: Arc<dyn LinkEvents>,
-    ) -> io::Result<(Box<dyn Link>, Ticket)> {
-        let reactor = self.reactor()?;
-        let (worker_read, write) = io::pipe()?;
-        let (read, worker_write) = io::pipe()?;
-        // Non-blocking is a property of the open file, and a pipe's two ends are two: the worker's block.
-        let (read, write) = (non_blocking(read.into())?, non_blocking(write.into())?);
-        // Without a page the link works all the same, it only cannot revoke.
-        let (page, page_fd) = Page::create().ok().unzip();
+    ) -> io::Result<Box<dyn Link>> {
+        let LinkParts { frame_max, read, write, stream, board } = parts;
+        let reactor = self.reactor(spin)?;
         let caps = LinkCaps::new(frame_max).drivable(Reactor::DRIVABLE);
         let line = Arc::new(Line {
             key: reactor.new_key(),
             reactor,
-            caps: if page.is_some() { caps.revocable(REVOCABLE) } else { caps },
-            claims: page.map(|page| Mutex::new(ParentClaims::new(page))),
-            output: Output::new(write),
-            input: Input::new(Arc::clone(&read), frame_max),
+            caps: if board.is_some() { caps.revocable(REVOCABLE) } else { caps },
+            claims: board.as_ref().map(|board| Mutex::new(ParentClaims::new(Arc::clone(board)))),
+            board,
+            output: Output::new(write, Arc::clone(&stream)),
+            input: Input::new(Arc::clone(&read), Arc::clone(&stream), frame_max),
+            read: Arc::downgrade(&read),
+            stream,
+            under_way: AtomicUsize::new(0),
+            allowed: AtomicU64::new(0),
             ending: OnceLock::new(),
             is_dropped: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             events,
         });
         line.reactor.register(&line, line.key, &read)?;
-        let end = WorkerEnd { frame_max, read: worker_read.into(), write: worker_write.into(), page: page_fd };
-        Ok((Box::new(PipeLink { line }), end.into_ticket()))
+        // Nothing is there yet. A stream that rings learns by it that it has to.
+        line.look();
+        Ok(Box::new(StreamLink { line }))
     }
 
-    fn reactor(&self) -> io::Result<Arc<Reactor>> {
+    fn reactor(&self, spin: Duration) -> io::Result<Arc<Reactor>> {
         let mut reactor = lock(&self.reactor);
         if let Some(reactor) = &*reactor {
             return Ok(Arc::clone(reactor));
         }
-        Ok(Arc::clone(reactor.insert(Reactor::start()?)))
+        Ok(Arc::clone(reactor.insert(Reactor::start(self.name, spin)?)))
     }
 }
 
@@ -71,11 +99,11 @@ pub(crate) struct Key(pub(crate) u64);
 
 /// The handle that the pool holds. Dropping it ends the link without a further event.
 #[derive(Debug)]
-struct PipeLink {
+struct StreamLink {
     line: Arc<Line>,
 }
 
-impl Link for PipeLink {
+impl Link for StreamLink {
     fn caps(&self) -> LinkCaps {
         self.line.caps
     }
@@ -91,6 +119,9 @@ impl Link for PipeLink {
         if let (Some(claims), Some(seq)) = (&line.claims, frame.seq) {
             lock(claims).arm(seq);
         }
+        if frame.seq.is_some() && !line.has_ended.load(Ordering::Relaxed) {
+            line.begin_call();
+        }
         line.output.push(&header, frame.head, frame.body);
     }
 
@@ -100,7 +131,15 @@ impl Link for PipeLink {
     }
 
     fn revoke(&self, seq: Seq) -> Claim {
-        self.line.claims.as_ref().map_or(Claim::Unknown, |claims| lock(claims).revoke(seq))
+        let Some(claims) = &self.line.claims else { return Claim::Unknown };
+        let mut claims = lock(claims);
+        let before = claims.look(seq);
+        let claim = claims.revoke(seq);
+        drop(claims);
+        if claim == Claim::Revoked && before != Claim::Revoked {
+            self.line.end_calls(1);
+        }
+        claim
     }
 
     fn claim_state(&self, seq: Seq) -> Claim {
@@ -112,7 +151,7 @@ impl Link for PipeLink {
     }
 
     fn drive(&self, until: &Until<'_>) -> Driven {
-        self.line.reactor.drive(until, &self.line.has_ended)
+        self.line.reactor.drive(until, &self.line)
     }
 
     fn interrupt(&self) {
@@ -120,7 +159,7 @@ impl Link for PipeLink {
     }
 }
 
-impl Drop for PipeLink {
+impl Drop for StreamLink {
     fn drop(&mut self) {
         let line = &*self.line;
         line.is_dropped.store(true, Ordering::Release);
@@ -136,12 +175,20 @@ pub(crate) struct Line {
     reactor: Arc<Reactor>,
     caps: LinkCaps,
     claims: Option<Mutex<ParentClaims>>,
+    board: Option<Arc<dyn Board>>,
     output: Output,
     input: Input,
+    /// Not kept open by this: at the end of the link it is closed.
+    read: Weak<ParentFd>,
+    stream: Arc<dyn Stream>,
+    /// Calls that were sent and neither answered nor taken back, as far as can be told from here.
+    under_way: AtomicUsize,
+    /// What the worker was last told of spinning, in nanoseconds.
+    allowed: AtomicU64,
     /// Why the link is to end, once it is. The first reason counts.
     ending: OnceLock<Closed>,
     is_dropped: AtomicBool,
-    has_ended: AtomicBool,
+    pub(crate) has_ended: AtomicBool,
     events: Arc<dyn LinkEvents>,
 }
 
@@ -157,6 +204,10 @@ impl Line {
         if hung_up {
             self.input.hang_up();
         }
+        if let Some(fd) = self.read.upgrade() {
+            self.stream.hear(&fd);
+        }
+        self.judge(self.output.hear(&self.reactor, self.key));
         if self.input.raise() { self.go_on() } else { Progress::Idle }
     }
 
@@ -166,6 +217,55 @@ impl Line {
         // What was delivered may be what a driver waits for, in another thread.
         self.reactor.interrupt();
         progress
+    }
+
+    /// A look by a thread that spins. `None`: there is nothing.
+    pub(crate) fn glance(&self) -> Option<Progress> {
+        let fd = self.read.upgrade()?;
+        self.stream.has_arrived(&fd).then(|| if self.input.raise() { self.go_on() } else { Progress::Idle })
+    }
+
+    /// A thread looks by itself from now on, by [`glance`](Self::glance).
+    pub(crate) fn mute(&self) {
+        if self.stream.mute(true) == Muting::LookAway
+            && let Some(fd) = self.read.upgrade()
+        {
+            self.reactor.look_away(self.key, &fd);
+        }
+    }
+
+    /// It does no more. What has come meanwhile is seen to.
+    pub(crate) fn unmute(&self) -> Progress {
+        if self.stream.mute(false) == Muting::LookAway {
+            if let Some(fd) = self.read.upgrade() {
+                self.reactor.look_again(self.key, &fd);
+            }
+            return Progress::Idle;
+        }
+        if self.input.raise() { self.go_on() } else { Progress::Idle }
+    }
+
+    fn begin_call(&self) {
+        if self.under_way.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.reactor.spin().begin();
+        }
+        // The worker is told only if it has changed.
+        let allowed = self.reactor.spin().for_worker().as_nanos() as u64;
+        if let Some(board) = &self.board
+            && self.allowed.load(Ordering::Relaxed) != allowed
+        {
+            self.allowed.store(allowed, Ordering::Relaxed);
+            board.spin().store(allowed, Ordering::Relaxed);
+        }
+    }
+
+    /// What comes before the first call, and after the last, is none.
+    fn end_calls(&self, count: usize) {
+        let fewer = |under_way: usize| Some(under_way.saturating_sub(count));
+        let before = self.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).unwrap_or_default();
+        if before > 0 && before <= count {
+            self.reactor.spin().end();
+        }
     }
 
     pub(crate) fn writable(&self) {
@@ -188,8 +288,19 @@ impl Line {
 
     fn judge(&self, written: io::Result<()>) {
         if let Err(error) = written {
-            self.end(Closed::Io(format!("cannot write to the worker: {error}")));
+            self.end(match error.kind() {
+                // It is the worker's doing.
+                io::ErrorKind::InvalidData => Closed::Malformed(error.to_string()),
+                _ => Closed::Io(format!("cannot write to the worker: {error}")),
+            });
         }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // A call that was sent when the end was near.
+        self.end_calls(usize::MAX);
     }
 }
 
@@ -202,7 +313,14 @@ impl Outlook for Line {
         self.ending.get().cloned()
     }
 
+    fn delivered(&self, frames: usize) {
+        if frames > 0 {
+            self.end_calls(frames);
+        }
+    }
+
     fn ended(&self, fd: &Arc<ParentFd>) {
+        self.end_calls(usize::MAX);
         self.has_ended.store(true, Ordering::SeqCst);
         self.reactor.forget_read(self.key, fd);
         self.output.shut(&self.reactor, self.key);
@@ -210,7 +328,10 @@ impl Outlook for Line {
 }
 
 /// Sets the descriptor, which is the parent's alone, to non-blocking.
-pub(crate) fn non_blocking(fd: OwnedFd) -> io::Result<Arc<ParentFd>> {
+///
+/// # Errors
+/// What the system says.
+pub fn non_blocking(fd: OwnedFd) -> io::Result<Arc<ParentFd>> {
     let flags = rustix::fs::fcntl_getfl(&fd)?;
     rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
     Ok(Arc::new(ParentFd::new(fd)))

@@ -17,7 +17,7 @@ const CAPACITY_MAX: usize = 1024 * 1024;
 
 /// Frames that were sent and not yet written.
 #[derive(Debug, Default)]
-pub(crate) struct OutQueue {
+pub struct OutQueue {
     /// Everything but the bodies that are kept.
     bytes: Vec<u8>,
     /// How many of `bytes` are written.
@@ -34,7 +34,8 @@ struct Body {
 }
 
 impl OutQueue {
-    pub(crate) fn push(&mut self, header: &[u8], head: &[u8], body: &Payload) {
+    /// Adds a frame.
+    pub fn push(&mut self, header: &[u8], head: &[u8], body: &Payload) {
         self.bytes.extend_from_slice(header);
         self.bytes.extend_from_slice(head);
         if body.len() < KEEP_MIN {
@@ -44,13 +45,14 @@ impl OutQueue {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether everything is written.
+    pub fn is_empty(&self) -> bool {
         self.written == self.bytes.len() && self.bodies.is_empty()
     }
 
     /// Hands as much as fits one call to `write`, in order, and forgets what that says it has taken.
     /// Returns how much was handed over, and how much taken.
-    pub(crate) fn write_with(
+    pub fn write_with(
         &mut self,
         write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<(usize, usize)> {
@@ -83,7 +85,7 @@ impl OutQueue {
     }
 
     /// Drops everything and gives the memory back.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         *self = Self::default();
     }
 

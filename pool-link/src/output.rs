@@ -11,6 +11,7 @@ use crate::link::Key;
 use crate::lock;
 use crate::out::OutQueue;
 use crate::reactor::Reactor;
+use crate::stream::{Room, Stream};
 
 /// What waits to be written, and the descriptor to write it to.
 pub(crate) struct Output {
@@ -19,16 +20,27 @@ pub(crate) struct Output {
 
 struct State {
     queue: OutQueue,
+    stream: Arc<dyn Stream>,
     /// `None` once nothing can or may be written any more.
     fd: Option<Arc<ParentFd>>,
-    /// The pipe is full, and the reactor will call [`Output::writable`] when it no longer is. Until then
-    /// there is no point in trying.
+    /// There is no room, and somebody will call [`Output::writable`] when there is. Until then there is no point in
+    /// trying.
     waits: bool,
+    /// Those that wait are told by an edge at the reading side.
+    is_announced: bool,
 }
 
 impl Output {
-    pub(crate) fn new(fd: Arc<ParentFd>) -> Self {
-        Self { state: Mutex::new(State { queue: OutQueue::default(), fd: Some(fd), waits: false }) }
+    pub(crate) fn new(fd: Arc<ParentFd>, stream: Arc<dyn Stream>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queue: OutQueue::default(),
+                stream,
+                fd: Some(fd),
+                waits: false,
+                is_announced: false,
+            }),
+        }
     }
 
     pub(crate) fn push(&self, header: &[u8], head: &[u8], body: &Payload) {
@@ -38,7 +50,7 @@ impl Output {
         }
     }
 
-    /// Writes what the pipe takes; the reactor is asked to see to the rest.
+    /// Writes what the stream takes; the reactor is asked to see to the rest.
     pub(crate) fn flush(&self, reactor: &Reactor, key: Key) -> io::Result<()> {
         let mut state = lock(&self.state);
         if state.waits {
@@ -54,7 +66,17 @@ impl Output {
         state.write(reactor, key)
     }
 
-    /// Closes the pipe and drops what was not written.
+    /// An edge at the reading side: there may be room, if that is how it is told.
+    pub(crate) fn hear(&self, reactor: &Reactor, key: Key) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        if state.waits && state.is_announced {
+            state.waits = false;
+            return state.write(reactor, key);
+        }
+        Ok(())
+    }
+
+    /// Closes the stream and drops what was not written.
     pub(crate) fn shut(&self, reactor: &Reactor, key: Key) {
         lock(&self.state).shut(reactor, key);
     }
@@ -70,13 +92,16 @@ impl State {
     fn write(&mut self, reactor: &Reactor, key: Key) -> io::Result<()> {
         while !self.queue.is_empty() {
             let Some(fd) = &self.fd else { return Ok(()) };
-            match self.queue.write_with(|slices| Ok(rustix::io::writev(fd, slices)?)) {
+            let stream = &self.stream;
+            match self.queue.write_with(|slices| stream.write(fd, slices)) {
                 Ok((offered, taken)) if taken == offered => {}
-                // Less than offered: the pipe is full, and the next call would only say so.
-                Ok(_) => return self.wait(reactor, key),
+                // Less than offered: it is full, and the next call would only say so.
+                Ok(_) if self.waits_for_room(reactor, key)? => return Ok(()),
+                Ok(_) => {}
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => return self.wait(reactor, key),
+                    io::ErrorKind::WouldBlock if self.waits_for_room(reactor, key)? => return Ok(()),
+                    io::ErrorKind::WouldBlock => {}
                     io::ErrorKind::BrokenPipe => {
                         // The worker is gone, or will not read. What it sent before is still to be read,
                         // and the read side will find the end.
@@ -90,15 +115,23 @@ impl State {
         Ok(())
     }
 
-    fn wait(&mut self, reactor: &Reactor, key: Key) -> io::Result<()> {
-        let Some(fd) = &self.fd else { return Ok(()) };
-        reactor.want_write(key, fd)?;
+    /// False if there is room by now.
+    fn waits_for_room(&mut self, reactor: &Reactor, key: Key) -> io::Result<bool> {
+        let Some(fd) = &self.fd else { return Ok(true) };
+        let room = self.stream.want_room();
+        match room {
+            Room::There => return Ok(false),
+            Room::Announced => {}
+            Room::Watch => reactor.want_write(key, fd)?,
+        }
+        self.is_announced = room == Room::Announced;
         self.waits = true;
-        Ok(())
+        Ok(true)
     }
 
     fn shut(&mut self, reactor: &Reactor, key: Key) {
         if let Some(fd) = self.fd.take() {
+            self.stream.close();
             reactor.forget_write(key, &fd);
         }
         self.queue.clear();

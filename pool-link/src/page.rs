@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use crate::claims::SLOTS;
+use crate::claims::{Board, SLOTS};
 use crate::sys::SharedWords;
 
 /// The file's size. The words take half of it.
@@ -16,8 +16,8 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 
 /// A page of atomic words that another process may see, and write, too.
 #[derive(Debug)]
-pub(crate) struct Page {
-    words: SharedWords<SLOTS>,
+pub struct Page {
+    words: SharedWords<{ SLOTS + 1 }>,
 }
 
 impl Page {
@@ -25,7 +25,7 @@ impl Page {
     ///
     /// Fails where there is no `memfd_create` (an old kernel, a strict seccomp filter) and where nothing is
     /// left to make it from.
-    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+    pub fn create() -> io::Result<(Self, OwnedFd)> {
         let fd = rustix::fs::memfd_create("pool-claims", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&fd, BYTES)?;
         rustix::fs::fcntl_add_seals(&fd, SEALS)?;
@@ -34,7 +34,7 @@ impl Page {
     }
 
     /// Maps a page that another process has made.
-    pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
+    pub fn open(fd: OwnedFd) -> io::Result<Self> {
         let seals = rustix::fs::fcntl_get_seals(&fd)?;
         let size = rustix::fs::fstat(&fd)?.st_size;
         if !seals.contains(SEALS) || u64::try_from(size) != Ok(BYTES) {
@@ -43,9 +43,15 @@ impl Page {
         }
         Ok(Self { words: SharedWords::map(&fd)? })
     }
+}
 
-    pub(crate) fn words(&self) -> &[AtomicU64; SLOTS] {
-        self.words.as_array()
+impl Board for Page {
+    fn words(&self) -> &[AtomicU64; SLOTS] {
+        self.words.as_array().first_chunk().expect("invariant: there is one word more")
+    }
+
+    fn spin(&self) -> &AtomicU64 {
+        &self.words.as_array()[SLOTS]
     }
 }
 

@@ -6,22 +6,30 @@ use std::sync::atomic::AtomicU64;
 
 use pool_core::transport::Handle;
 
-use crate::claims::SLOTS;
+use crate::claims::{Board, SLOTS};
 
 /// There is no page: this cannot be made.
 #[derive(Debug)]
-pub(crate) struct Page(Infallible);
+pub struct Page(Infallible);
 
 impl Page {
-    pub(crate) fn create() -> io::Result<(Self, Handle)> {
+    /// Fails.
+    pub fn create() -> io::Result<(Self, Handle)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn open(_: Handle) -> io::Result<Self> {
+    /// Fails.
+    pub fn open(_: Handle) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
+}
 
-    pub(crate) fn words(&self) -> &[AtomicU64; SLOTS] {
+impl Board for Page {
+    fn words(&self) -> &[AtomicU64; SLOTS] {
+        match self.0 {}
+    }
+
+    fn spin(&self) -> &AtomicU64 {
         match self.0 {}
     }
 }

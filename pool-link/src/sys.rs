@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 /// Reads at most `max` bytes and appends them to `to`, growing it if need be. 0: the end.
-pub(crate) fn read_append(fd: impl AsFd, to: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+pub fn read_append(fd: impl AsFd, to: &mut Vec<u8>, max: usize) -> io::Result<usize> {
     to.reserve(max);
     let (read, _) = rustix::io::read(fd, &mut to.spare_capacity_mut()[..max])?;
     let len = read.len();
@@ -18,7 +18,7 @@ pub(crate) fn read_append(fd: impl AsFd, to: &mut Vec<u8>, max: usize) -> io::Re
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) use words::SharedWords;
+pub use words::SharedWords;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod words {
@@ -31,7 +31,7 @@ mod words {
 
     /// The beginning of a file, mapped and shared, as `N` atomic words.
     #[derive(Debug)]
-    pub(crate) struct SharedWords<const N: usize> {
+    pub struct SharedWords<const N: usize> {
         words: NonNull<[AtomicU64; N]>,
     }
 
@@ -43,7 +43,7 @@ mod words {
     impl<const N: usize> SharedWords<N> {
         /// Maps `file`, which must be that long, and sealed against becoming shorter: the caller has checked
         /// it, or has made it so.
-        pub(crate) fn map(file: impl AsFd) -> io::Result<Self> {
+        pub fn map(file: impl AsFd) -> io::Result<Self> {
             let (len, flags) = (size_of::<[AtomicU64; N]>(), ProtFlags::READ | ProtFlags::WRITE);
             // SAFETY: With a null hint the kernel chooses a range that nothing else uses.
             let start = unsafe { rustix::mm::mmap(ptr::null_mut(), len, flags, MapFlags::SHARED, file, 0) }?;
@@ -51,7 +51,8 @@ mod words {
             Ok(Self { words })
         }
 
-        pub(crate) fn as_array(&self) -> &[AtomicU64; N] {
+        /// The words.
+        pub fn as_array(&self) -> &[AtomicU64; N] {
             // SAFETY: `map` made this mapping, readable, writable, page-aligned and long enough, and it lives as
             // long as `self`. Any bits are valid words, and whoever else maps the file can only change them
             // as atomics allow for.

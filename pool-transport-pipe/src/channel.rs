@@ -1,15 +1,16 @@
 //! The worker's end: blocking reads and writes, by one thread.
 
-use std::fmt;
 #[cfg(unix)]
 use std::io::IoSlice;
 use std::io::{self, PipeReader, PipeWriter, Write};
+use std::sync::Arc;
+use std::time::Duration;
 
-use pool_core::transport::{Channel, Connector, Seq, Ticket};
+use pool_core::transport::{Channel, Connector, Ticket};
+use pool_link::channel::{StreamChannel, WorkerStream};
+use pool_link::claims::Board;
+use pool_link::page::Page;
 
-use crate::claims;
-use crate::frame::{self, Decoder, Item};
-use crate::page::Page;
 use crate::ticket::{NAME, WorkerEnd};
 
 /// Makes the worker's end of a link of [`Pipe`](crate::Pipe).
@@ -24,67 +25,46 @@ impl Connector for PipeConnector {
     fn connect(&self, ticket: Ticket) -> io::Result<Box<dyn Channel>> {
         let end = WorkerEnd::from_ticket(ticket)?;
         let page = end.page.map(Page::open).transpose()?;
-        let decoder = Decoder::new(end.frame_max);
-        let (read, write) = (PipeReader::from(end.read), PipeWriter::from(end.write));
-        Ok(Box::new(PipeChannel { read, write, page, decoder, frame_max: end.frame_max }))
+        let board = page.map(|page| Arc::new(page) as Arc<dyn Board>);
+        let pipes = Pipes { read: end.read.into(), write: end.write.into() };
+        Ok(Box::new(StreamChannel::new(pipes, board, end.frame_max)))
     }
 }
 
-struct PipeChannel {
+#[derive(Debug)]
+struct Pipes {
     read: PipeReader,
     write: PipeWriter,
-    page: Option<Page>,
-    decoder: Decoder,
-    frame_max: usize,
 }
 
-impl fmt::Debug for PipeChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PipeChannel").field("frame_max", &self.frame_max).finish_non_exhaustive()
-    }
-}
-
-/// A frame's vector with more capacity than this is given back when a small frame follows: one huge call must
-/// not make the worker huge for ever.
-const CAPACITY_MAX: usize = 1024 * 1024;
-
-impl Channel for PipeChannel {
-    fn recv(&mut self, frame: &mut Vec<u8>) -> io::Result<bool> {
-        loop {
-            match self.decoder.next(frame) {
-                Err(frame::Malformed(why)) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
-                Ok(Some(Item::Large)) => return Ok(true),
-                Ok(Some(Item::Small(bytes))) => {
-                    if frame.capacity() > CAPACITY_MAX {
-                        *frame = Vec::new();
-                    }
-                    frame.clear();
-                    frame.extend_from_slice(bytes);
-                    return Ok(true);
-                }
-                Ok(None) => {}
-            }
-            match self.decoder.fill(frame, usize::MAX, |to, max| crate::sys::read_append(&self.read, to, max)) {
-                Ok(1..) => {}
-                Ok(_) if self.decoder.is_between_frames() => return Ok(false),
-                Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+impl WorkerStream for Pipes {
+    #[cfg(unix)]
+    fn read(&mut self, to: &mut Vec<u8>, max: usize, spin: Duration) -> io::Result<usize> {
+        if !spin.is_zero() {
+            self.look(spin);
         }
+        pool_link::sys::read_append(&self.read, to, max)
     }
 
-    fn claim(&mut self, seq: Seq) -> bool {
-        self.page.as_ref().is_none_or(|page| claims::claim(page, seq))
+    #[cfg(windows)]
+    fn read(&mut self, to: &mut Vec<u8>, max: usize, _: Duration) -> io::Result<usize> {
+        crate::windows::read_append(&self.read, to, max)
     }
 
-    fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
-        let len = head.len() + body.len();
-        let Some(header) = frame::header(len, self.frame_max) else {
-            let why = frame::too_long_to_send(len, self.frame_max);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        };
-        write_all(&mut self.write, [&header, head, body])
+    fn write_all(&mut self, parts: [&[u8]; 3]) -> io::Result<()> {
+        write_all(&mut self.write, parts)
+    }
+}
+
+#[cfg(unix)]
+impl Pipes {
+    /// Looks for something to read, for a while.
+    fn look(&self, spin: Duration) {
+        let start = std::time::Instant::now();
+        // Each look is a system call, so the clock costs little beside it.
+        while matches!(rustix::io::ioctl_fionread(&self.read), Ok(0)) && start.elapsed() < spin {
+            std::hint::spin_loop();
+        }
     }
 }
 

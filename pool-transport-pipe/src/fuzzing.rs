@@ -1,6 +1,6 @@
 //! For the fuzzer only: what it cannot reach from outside.
 
-use crate::frame::{Decoder, HEADER, Item};
+use pool_link::frame::{Decoder, HEADER, Item};
 
 /// Decodes `data` in pieces, and compares with what a look at the whole of it says.
 ///

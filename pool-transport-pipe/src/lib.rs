@@ -15,8 +15,8 @@
 //!   have one thread with `poll`, Windows two threads for each link.
 //! - The worker's ends block: it has nothing else to do.
 //!
-//! Knows nothing of calls, codecs and processes. Reading order: `frame` (the wire), `claims`, `channel` (the
-//! worker), `link` (the parent), `reactor`.
+//! Knows nothing of calls, codecs and processes. Frames, claim words and the reactor are `pool-link`'s; here is what is
+//! about pipes: what a ticket carries, and on Windows, which cannot wait for several, the threads.
 //!
 //! # SIGPIPE
 //! Writing to a pipe whose reader is gone raises SIGPIPE, which Rust programs ignore from the start. In a
@@ -24,47 +24,30 @@
 #![deny(unsafe_code)]
 
 mod channel;
-mod claims;
-mod frame;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod inbox;
-mod out;
 mod ticket;
 
 cfg_if::cfg_if! {
-    if #[cfg(any(target_os = "linux", target_os = "android"))] {
-        mod page;
-    } else {
-        #[path = "page_none.rs"]
-        mod page;
-    }
-}
-
-cfg_if::cfg_if! {
     if #[cfg(unix)] {
-        mod input;
-        mod link;
-        mod output;
-        mod reactor;
-        mod sys;
+        mod host;
     } else {
         mod windows;
-        use windows as link;
-        use windows as sys;
+        use windows as host;
     }
 }
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use pool_core::transport::{Connector, Link, LinkEvents, Ticket, Transport};
 
 pub use channel::PipeConnector;
 
-use frame::LENGTH_LIMIT;
+use pool_link::frame::LENGTH_LIMIT;
 
 /// Carries frames over two pipes per worker.
 ///
@@ -73,7 +56,8 @@ use frame::LENGTH_LIMIT;
 #[derive(Clone)]
 pub struct Pipe {
     frame_max: usize,
-    host: Arc<link::Host>,
+    spin: Duration,
+    host: Arc<host::Host>,
 }
 
 /// What a link carries at most unless [`Pipe::frame_max`] says otherwise.
@@ -82,12 +66,21 @@ const FRAME_MAX: usize = 1 << 30;
 impl Pipe {
     /// The transport, with frames of up to 1 GiB.
     pub fn new() -> Self {
-        Self { frame_max: FRAME_MAX, host: Arc::default() }
+        Self { frame_max: FRAME_MAX, spin: host::SPIN, host: Arc::default() }
     }
 
     /// Sets the largest frame, in bytes, of links opened from now on; at most 4 GiB less two bytes.
     pub fn frame_max(self, bytes: usize) -> Self {
         Self { frame_max: bytes.min(LENGTH_LIMIT - 1), ..self }
+    }
+
+    /// Sets how long a caller that waits for a result, and a worker that waits for a call, may look for it before they
+    /// sleep; zero switches that off. 50 µs by default, which is about what waking a sleeping process costs. Nobody looks
+    /// unless a core is free for it and looking has paid off lately. To be set before the first link is opened.
+    ///
+    /// On Linux; elsewhere nobody looks.
+    pub fn spin(self, limit: Duration) -> Self {
+        Self { spin: limit, ..self }
     }
 }
 
@@ -117,12 +110,6 @@ impl Transport for Pipe {
     }
 
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
-        self.host.open(self.frame_max, events)
+        self.host.open(self.frame_max, self.spin, events)
     }
-}
-
-/// Locks a mutex of this crate. None is held while foreign code runs, except one that nobody else waits for; so a
-/// panic in a callback leaves no half-changed state behind.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,8 +5,7 @@
 use std::io;
 
 use pool_core::transport::{Handle, Ticket};
-
-use crate::claims::SLOTS;
+use pool_link::claims::SLOTS;
 
 /// The transport's name, in tickets and in start method names such as `exec+pipe`.
 pub(crate) const NAME: &str = "pipe";

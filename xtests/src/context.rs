@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pool_core::Context;
 use pool_core::transport::{Closed, LinkCaps, LinkEvents, Transport};
-use process_pool::carry::{Ipc, Pipe};
+use process_pool::carry::{Ipc, Pipe, Shm};
 
 use crate::sys;
 
@@ -31,6 +31,7 @@ fn is_alone() -> bool {
 pub(crate) fn link_caps(transport: &str) -> LinkCaps {
     let transport: Box<dyn Transport> = match transport {
         "ipc" => Box::new(Ipc::new()),
+        "shm" => Box::new(Shm::new()),
         _ => Box::new(Pipe::new()),
     };
     let (link, _ticket) = transport.open(Arc::new(Deaf)).expect("a link");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pool_core::transport::LinkCaps;
 use pool_core::{Builder, Executor};
-use process_pool::carry::{Ipc, Pipe};
+use process_pool::carry::{Ipc, Pipe, Shm};
 
 use crate::trial::{self, Trial};
 use crate::{context, leaks};
@@ -93,6 +93,7 @@ impl Subject {
         let context = context::named(&self.context);
         Executor::builder().context(match self.transport() {
             "ipc" => context.transport(Ipc::new().frame_max(frame_max)),
+            "shm" => context.transport(Shm::new().frame_max(frame_max)),
             _ => context.transport(Pipe::new().frame_max(frame_max)),
         })
     }

@@ -37,8 +37,7 @@ use rustix::io::Errno;
 use crate::input::Progress;
 use crate::link::{Key, Line};
 use crate::lock;
-
-use super::THREAD;
+use crate::spin::Spin;
 
 /// What links and the transport hold. The last of them to go ends the thread.
 #[derive(Debug)]
@@ -47,6 +46,7 @@ pub(crate) struct Reactor {
 }
 
 struct Core {
+    spin: Spin,
     epoll: ParentFd,
     bell: ParentFd,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
@@ -68,11 +68,12 @@ impl Reactor {
     /// Whether [`drive`](Self::drive) can do anything.
     pub(crate) const DRIVABLE: bool = true;
 
-    pub(crate) fn start() -> io::Result<Arc<Self>> {
+    pub(crate) fn start(name: &str, spin: Duration) -> io::Result<Arc<Self>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         let core = Arc::new(Core {
+            spin: Spin::new(spin),
             epoll: ParentFd::new(epoll),
             bell: ParentFd::new(bell),
             lines: Mutex::default(),
@@ -86,7 +87,7 @@ impl Reactor {
             left_over: Mutex::default(),
         });
         let own = Arc::clone(&core);
-        thread::Builder::new().name(THREAD.to_owned()).spawn(move || own.run())?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || own.run())?;
         Ok(Arc::new(Self { core }))
     }
 
@@ -120,6 +121,22 @@ impl Reactor {
         let _ = epoll::delete(&self.core.epoll, fd);
     }
 
+    pub(crate) fn spin(&self) -> &Spin {
+        &self.core.spin
+    }
+
+    /// Lets what comes at `fd` go unnoticed for now: somebody looks by himself.
+    pub(crate) fn look_away(&self, key: Key, fd: &Arc<ParentFd>) {
+        // It can only fail if it is not in the set any more.
+        let _ = epoll::modify(&self.core.epoll, fd, data(key, READ), EventFlags::ET);
+    }
+
+    /// From now on `fd` is noticed again, what has come meanwhile included.
+    pub(crate) fn look_again(&self, key: Key, fd: &Arc<ParentFd>) {
+        // As above.
+        let _ = epoll::modify(&self.core.epoll, fd, data(key, READ), EventFlags::IN | EventFlags::ET);
+    }
+
     /// Tells the line of `key` once when `fd` has room.
     pub(crate) fn want_write(&self, key: Key, fd: &Arc<ParentFd>) -> io::Result<()> {
         let (set, flags) = (&self.core.epoll, EventFlags::OUT | EventFlags::ONESHOT);
@@ -133,12 +150,15 @@ impl Reactor {
         self.core.interrupt();
     }
 
-    /// Lets the calling thread do the reactor's work, until `until` says so or `has_ended`.
-    pub(crate) fn drive(&self, until: &Until<'_>, has_ended: &AtomicBool) -> Driven {
+    /// Lets the calling thread do the reactor's work, until `until` says so or `line`, whose reply it waits for, has
+    /// ended.
+    pub(crate) fn drive(&self, until: &Until<'_>, line: &Arc<Line>) -> Driven {
         if (until.done)() {
             return Driven::Done;
         }
         let Some(mut driver) = Driver::enter(&self.core) else { return Driven::Busy };
+        // It has looked for as long as that is worth it: next it sleeps.
+        let mut has_looked = false;
         loop {
             self.core.notice();
             // After this, who satisfies `done` and then calls `interrupt` finds the flag down.
@@ -146,7 +166,7 @@ impl Reactor {
             if (until.done)() {
                 return Driven::Done;
             }
-            if has_ended.load(Ordering::SeqCst) {
+            if line.has_ended.load(Ordering::SeqCst) {
                 return Driven::Busy;
             }
             let timeout = match until.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -154,6 +174,17 @@ impl Reactor {
                 // Longer waits are cut into such that every kernel takes.
                 timeout => timeout.map(|timeout| timeout.min(WAIT_MAX)),
             };
+            if !has_looked
+                && driver.waiter.unfinished.is_empty()
+                && let Some(limit) = self.core.spin.for_driver()
+            {
+                let has_paid = driver.spin(until, line, timeout.map_or(limit, |timeout| timeout.min(limit)));
+                self.core.spin.learn(has_paid);
+                // In any case: what came in the last moment was delivered here.
+                has_looked = !has_paid;
+                continue;
+            }
+            has_looked = false;
             driver.waiter.wait(timeout);
         }
     }
@@ -176,6 +207,63 @@ impl<'a> Driver<'a> {
     fn enter(core: &'a Core) -> Option<Self> {
         let entered = core.driver.compare_exchange(0, this_thread(), Ordering::SeqCst, Ordering::Relaxed);
         entered.ok().map(|_| Self { waiter: Waiter::new(core) })
+    }
+
+    /// Looks at `line` for a while, so that nobody has to be woken, and at everything else now and then. Whether
+    /// anything came of it.
+    fn spin(&mut self, until: &Until<'_>, line: &Arc<Line>, limit: Duration) -> bool {
+        let muted = Muted::new(line);
+        let start = Instant::now();
+        let has_paid = loop {
+            let mut has_paid = false;
+            for _ in 0..LOOKS {
+                let glance = line.glance();
+                if glance == Some(Progress::More) {
+                    self.waiter.unfinished.push_back(Arc::clone(line));
+                }
+                if glance.is_some() || (until.done)() {
+                    has_paid = true;
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            if has_paid || self.waiter.core.interrupted.load(Ordering::SeqCst) || self.waiter.look() > 0 {
+                break true;
+            }
+            if start.elapsed() >= limit {
+                break false;
+            }
+        };
+        if muted.end() == Progress::More {
+            self.waiter.unfinished.push_back(Arc::clone(line));
+        }
+        has_paid
+    }
+}
+
+/// A link at which a thread looks by itself. It stops that when it goes, by unwinding too.
+struct Muted<'a> {
+    line: Option<&'a Line>,
+}
+
+impl<'a> Muted<'a> {
+    fn new(line: &'a Line) -> Self {
+        line.mute();
+        Self { line: Some(line) }
+    }
+
+    fn end(mut self) -> Progress {
+        self.line.take().map_or(Progress::Idle, Line::unmute)
+    }
+}
+
+impl Drop for Muted<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.line
+            && line.unmute() == Progress::More
+        {
+            while line.go_on() == Progress::More {}
+        }
     }
 }
 
@@ -281,6 +369,15 @@ impl<'a> Waiter<'a> {
 
     /// Waits once, and does the work of every link that has some.
     fn wait(&mut self, timeout: Option<Duration>) -> Bell {
+        self.work(timeout).0
+    }
+
+    /// Does not wait. Returns how many events there were.
+    fn look(&mut self) -> usize {
+        self.work(Some(Duration::ZERO)).1
+    }
+
+    fn work(&mut self, timeout: Option<Duration>) -> (Bell, usize) {
         let timeout = if self.unfinished.is_empty() { timeout } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs().cast_signed(),
@@ -289,10 +386,10 @@ impl<'a> Waiter<'a> {
         let mut buffer = [MaybeUninit::uninit(); EVENTS_MAX];
         let events = match epoll::wait(self.core.epoll.as_fd(), &mut buffer, timeout.as_ref()) {
             Ok((events, _)) => events,
-            Err(Errno::INTR) => return Bell::Silent,
+            Err(Errno::INTR) => return (Bell::Silent, 0),
             Err(error) => panic!("invariant: epoll_wait on our own descriptor works: {error}"),
         };
-        let mut bell = Bell::Silent;
+        let (mut bell, count) = (Bell::Silent, events.len());
         for event in events {
             let (data, flags) = (event.data.u64(), event.flags);
             if data == BELL {
@@ -303,7 +400,7 @@ impl<'a> Waiter<'a> {
             }
         }
         self.finish_some();
-        bell
+        (bell, count)
     }
 
     fn dispatch(&mut self, data: u64, flags: EventFlags) {
@@ -344,6 +441,8 @@ const READ: u64 = 0;
 const WRITE: u64 = 1;
 /// No key gets this far.
 const BELL: u64 = u64::MAX;
+/// How often a thread that spins looks at its link before it looks at all the others, and at the clock.
+const LOOKS: u32 = 32;
 /// Events taken at once.
 const EVENTS_MAX: usize = 32;
 /// A driver's wait without looking at the clock.

@@ -13,6 +13,3 @@ cfg_if::cfg_if! {
         pub(crate) use poll::Reactor;
     }
 }
-
-/// The reactor's own thread.
-const THREAD: &str = "pool-pipe";

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use pool_core::transport::{Driven, Until};
 use pool_os::parent_fds::ParentFd;
@@ -22,13 +23,13 @@ use rustix::io::Errno;
 use crate::input::Progress;
 use crate::link::{Key, Line, non_blocking};
 use crate::lock;
-
-use super::THREAD;
+use crate::spin::Spin;
 
 /// What links and the transport hold. The last of them to go ends the thread.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     core: Arc<Core>,
+    spin: Spin,
 }
 
 struct Core {
@@ -49,14 +50,14 @@ impl Reactor {
     /// Whether [`drive`](Self::drive) can do anything.
     pub(crate) const DRIVABLE: bool = false;
 
-    pub(crate) fn start() -> io::Result<Arc<Self>> {
+    pub(crate) fn start(name: &str, spin: Duration) -> io::Result<Arc<Self>> {
         let (listen, bell) = io::pipe()?;
         let (listen, bell) = (non_blocking(listen.into())?, non_blocking(bell.into())?);
         let (lines, next_key) = (Mutex::default(), AtomicU64::new(0));
         let core = Arc::new(Core { bell, lines, next_key, stop: AtomicBool::new(false) });
         let own = Arc::clone(&core);
-        thread::Builder::new().name(THREAD.to_owned()).spawn(move || own.run(&listen))?;
-        Ok(Arc::new(Self { core }))
+        thread::Builder::new().name(name.to_owned()).spawn(move || own.run(&listen))?;
+        Ok(Arc::new(Self { core, spin: Spin::new(spin) }))
     }
 
     pub(crate) fn new_key(&self) -> Key {
@@ -93,9 +94,18 @@ impl Reactor {
         Ok(())
     }
 
+    pub(crate) fn spin(&self) -> &Spin {
+        &self.spin
+    }
+
+    /// Nobody drives here, so nobody looks by himself.
+    pub(crate) fn look_away(&self, _: Key, _: &Arc<ParentFd>) {}
+
+    pub(crate) fn look_again(&self, _: Key, _: &Arc<ParentFd>) {}
+
     pub(crate) fn interrupt(&self) {}
 
-    pub(crate) fn drive(&self, until: &Until<'_>, _: &AtomicBool) -> Driven {
+    pub(crate) fn drive(&self, until: &Until<'_>, _: &Arc<Line>) -> Driven {
         if (until.done)() { Driven::Done } else { Driven::Unsupported }
     }
 

@@ -13,20 +13,24 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
 
-use crate::claims::{ParentClaims, REVOCABLE};
-use crate::frame::{self, Malformed};
-use crate::inbox::Inbox;
-use crate::lock;
-use crate::out::OutQueue;
-use crate::page::Page;
 use crate::ticket::WorkerEnd;
+use pool_link::claims::{ParentClaims, REVOCABLE};
+use pool_link::frame::{self, Malformed};
+use pool_link::inbox::Inbox;
+use pool_link::lock;
+use pool_link::out::OutQueue;
+use pool_link::page::Page;
 
 use blocking::Blocking;
 
 pub(crate) use sys::read_append;
+
+/// Nobody spins here.
+pub(crate) const SPIN: Duration = Duration::ZERO;
 
 /// Opens links. They share nothing.
 #[derive(Debug, Default)]
@@ -36,6 +40,7 @@ impl Host {
     pub(crate) fn open(
         &self,
         frame_max: usize,
+        _: Duration,
         events: Arc<dyn LinkEvents>,
     ) -> io::Result<(Box<dyn Link>, Ticket)> {
         let (worker_read, write) = io::pipe()?;
@@ -45,7 +50,7 @@ impl Host {
         let caps = LinkCaps::new(frame_max);
         let line = Arc::new(Line {
             caps: if page.is_some() { caps.revocable(REVOCABLE) } else { caps },
-            claims: page.map(|page| Mutex::new(ParentClaims::new(page))),
+            claims: page.map(|page| Mutex::new(ParentClaims::new(Arc::new(page)))),
             events,
             queue: Mutex::default(),
             flushed: Condvar::new(),

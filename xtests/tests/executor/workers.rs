@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use process_pool::carry::{Ipc, Pipe};
+use process_pool::carry::{Ipc, Pipe, Shm};
 use process_pool::context::ContextError;
 use process_pool::error::{BreakReason, Exit, StartError};
 use process_pool::spawn::Exec;
@@ -47,7 +47,11 @@ pub(crate) fn contexts_are_chosen_by_value(subject: &Subject) {
         "forkserver" => Context::new(ForkServer::new(), Pipe::new()),
         _ => Context::new(Exec::new(), Pipe::new()),
     };
-    let context = if subject.transport() == "ipc" { context.transport(Ipc::new()) } else { context };
+    let context = match subject.transport() {
+        "ipc" => context.transport(Ipc::new()),
+        "shm" => context.transport(Shm::new()),
+        _ => context,
+    };
     let pool = Executor::builder().context(context).max_workers(1).build().expect("a pool");
     assert_eq!(pool.context(), subject.context);
     assert_eq!(run(&pool, same, 3), 3);

@@ -1,0 +1,55 @@
+//! What process-pool's links over streams of bytes share.
+//!
+//! A transport that moves bytes both ways between the pool and one worker, by whatever means (pipes, rings in shared
+//! memory), has everything else from here: frames, claim words, a parent's end that never blocks, and a reactor that
+//! waits for all links at once, in a thread of its own or in callers that lend theirs.
+//!
+//! ```text
+//!  parent                                                           worker
+//!  send ─► OutQueue ─ flush ─► Stream::write ═══ bytes ═══► Decoder ─► recv
+//!  revoke ───────────────────────► claim words ◄─────────────────────── claim
+//!  frame ◄─ Decoder ◄─ Reactor (own thread, or a driver) ◄═══ bytes ═══ send
+//! ```
+//!
+//! Knows nothing of calls, codecs and processes, nor what the bytes travel through. Reading order: `frame` (the wire),
+//! `claims`, `stream` (what a transport brings), `channel` (the worker), `link` (the parent), `reactor`.
+//!
+//! For the transports of this workspace. It promises nothing to others.
+#![deny(unsafe_code)]
+
+pub mod channel;
+pub mod claims;
+pub mod frame;
+pub mod inbox;
+pub mod out;
+
+cfg_if::cfg_if! {
+    if #[cfg(any(target_os = "linux", target_os = "android"))] {
+        pub mod page;
+    } else {
+        #[path = "page_none.rs"]
+        pub mod page;
+    }
+}
+
+cfg_if::cfg_if! {
+    if #[cfg(unix)] {
+        mod input;
+        mod link;
+        mod output;
+        mod reactor;
+        mod spin;
+        pub mod stream;
+        pub mod sys;
+        pub use link::{Host, LinkParts, non_blocking};
+        pub use spin::SPIN;
+    }
+}
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex of a transport. None is held while foreign code runs, except one that nobody else waits for; so a
+/// panic in a callback leaves no half-changed state behind.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,46 @@
+//! What opens a link on Unix: two pipes, and a page of claim words where there is such a thing.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_core::transport::{Link, LinkEvents, Ticket};
+use pool_link::claims::Board;
+use pool_link::page::Page;
+use pool_link::stream::Fds;
+use pool_link::{LinkParts, non_blocking};
+
+pub(crate) use pool_link::SPIN;
+
+use crate::ticket::WorkerEnd;
+
+/// Opens links that share a reactor.
+#[derive(Debug)]
+pub(crate) struct Host(pool_link::Host);
+
+impl Default for Host {
+    fn default() -> Self {
+        Self(pool_link::Host::new("pool-pipe"))
+    }
+}
+
+impl Host {
+    pub(crate) fn open(
+        &self,
+        frame_max: usize,
+        spin: Duration,
+        events: Arc<dyn LinkEvents>,
+    ) -> io::Result<(Box<dyn Link>, Ticket)> {
+        let (worker_read, write) = io::pipe()?;
+        let (read, worker_write) = io::pipe()?;
+        // Non-blocking is a property of the open file, and a pipe's two ends are two: the worker's block.
+        let (read, write) = (non_blocking(read.into())?, non_blocking(write.into())?);
+        // Without a page the link works all the same, it only cannot revoke.
+        let (page, page_fd) = Page::create().ok().unzip();
+        let board = page.map(|page| Arc::new(page) as Arc<dyn Board>);
+        let link =
+            self.0.open(LinkParts { frame_max, read, write, stream: Arc::new(Fds), board }, spin, events)?;
+        let end = WorkerEnd { frame_max, read: worker_read.into(), write: worker_write.into(), page: page_fd };
+        Ok((link, end.into_ticket()))
+    }
+}

@@ -1,0 +1,174 @@
+//! The parent's side: what opens links, and their rings.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pool_core::transport::{Link, LinkEvents, Ticket};
+use pool_link::claims::Board;
+use pool_link::stream::{Muting, Room, Stream};
+use pool_link::{LinkParts, lock, non_blocking};
+use pool_os::parent_fds::ParentFd;
+
+use crate::layout::{RING, Segment, Sleeper, Way};
+use crate::ring::{DATA, ROOM, Reader, Writer};
+use crate::ticket::WorkerEnd;
+
+/// Opens links that share a reactor.
+#[derive(Debug)]
+pub(crate) struct Host(pool_link::Host);
+
+impl Default for Host {
+    fn default() -> Self {
+        Self(pool_link::Host::new("pool-shm"))
+    }
+}
+
+impl Host {
+    pub(crate) fn open(
+        &self,
+        frame_max: usize,
+        spin: Duration,
+        events: Arc<dyn LinkEvents>,
+    ) -> io::Result<(Box<dyn Link>, Ticket)> {
+        let (segment, segment_fd) = Segment::create()?;
+        let segment = Arc::new(segment);
+        let (worker_hear, ring) = io::pipe()?;
+        let (hear, worker_ring) = io::pipe()?;
+        // Nobody may wait for a bell to ring, so both are rung without: a full pipe rings already. (Whether a pipe's end
+        // blocks is a property of that end, wherever it is.)
+        rustix::io::ioctl_fionbio(&worker_ring, true)?;
+        let (hear, ring) = (non_blocking(hear.into())?, non_blocking(ring.into())?);
+        let rings = Rings {
+            reading: Mutex::new(Reader::new(Arc::clone(&segment), Way::Results)),
+            read: AtomicU64::new(0),
+            writing: Mutex::new(Writer::new(Arc::clone(&segment), Way::Calls)),
+            is_muted: AtomicBool::new(false),
+            bell: Mutex::new(Some(Arc::clone(&ring))),
+            segment: Arc::clone(&segment),
+        };
+        let board = Some(segment as Arc<dyn Board>);
+        let parts = LinkParts { frame_max, read: hear, write: ring, stream: Arc::new(rings), board };
+        let link = self.0.open(parts, spin, events)?;
+        let end = WorkerEnd { frame_max, segment: segment_fd, hear: worker_hear.into(), ring: worker_ring.into() };
+        Ok((link, end.into_ticket()))
+    }
+}
+
+/// The parent's ends of the rings of one link.
+#[derive(Debug)]
+struct Rings {
+    segment: Arc<Segment>,
+    /// Locked by whoever reads, one at a time anyway.
+    reading: Mutex<Reader>,
+    /// Up to where it was read, for a quick look.
+    read: AtomicU64,
+    /// Locked by whoever writes, one at a time anyway.
+    writing: Mutex<Writer>,
+    is_muted: AtomicBool,
+    /// Wakes the worker. `None` after the end.
+    bell: Mutex<Option<Arc<ParentFd>>>,
+}
+
+impl Rings {
+    fn ring(&self, event: u64) {
+        if let Some(bell) = &*lock(&self.bell) {
+            self.segment.ring(Sleeper::Worker, event, &**bell);
+        }
+    }
+}
+
+impl Stream for Rings {
+    fn read(&self, _: &ParentFd, hung_up: bool, to: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+        let mut reader = lock(&self.reading);
+        loop {
+            let (count, is_roomy) = reader.take(to, max)?;
+            if count > 0 {
+                self.read.store(reader.position(), Ordering::Relaxed);
+                if is_roomy {
+                    self.ring(ROOM);
+                }
+                return Ok(count);
+            }
+            if hung_up {
+                return Ok(0);
+            }
+            // Who looks by himself does not sleep.
+            if !self.is_muted.load(Ordering::SeqCst) {
+                self.segment.wish(Sleeper::Parent, DATA);
+            }
+            if reader.available()? == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.segment.take_back(Sleeper::Parent, DATA);
+        }
+    }
+
+    fn gives_all(&self) -> bool {
+        // It has to be asked until it says so: only then does the bell ring for what comes next.
+        false
+    }
+
+    fn available(&self, _: &ParentFd) -> usize {
+        lock(&self.reading).available().unwrap_or(0)
+    }
+
+    fn write(&self, _: &ParentFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut writer = lock(&self.writing);
+        let mut total = 0;
+        'all: for slice in slices {
+            // Large ones are shown piece by piece, so that the worker copies one while the next is on its way.
+            for piece in slice.chunks(PIECE) {
+                let count = writer.put(piece)?;
+                total += count;
+                if piece.len() == PIECE {
+                    writer.show();
+                    self.ring(DATA);
+                }
+                if count < piece.len() {
+                    break 'all;
+                }
+            }
+        }
+        writer.show();
+        self.ring(DATA);
+        if total == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(total) }
+    }
+
+    fn want_room(&self) -> Room {
+        self.segment.wish(Sleeper::Parent, ROOM);
+        // A position that is broken is found by the next write.
+        if !lock(&self.writing).is_roomy().unwrap_or(true) {
+            return Room::Announced;
+        }
+        self.segment.take_back(Sleeper::Parent, ROOM);
+        Room::There
+    }
+
+    fn hear(&self, fd: &ParentFd) {
+        let mut bytes = [0; 64];
+        while rustix::io::read(fd, &mut bytes) == Ok(bytes.len()) {}
+    }
+
+    fn mute(&self, is_muted: bool) -> Muting {
+        self.is_muted.store(is_muted, Ordering::SeqCst);
+        if is_muted {
+            self.segment.take_back(Sleeper::Parent, DATA);
+        }
+        Muting::Done
+    }
+
+    fn has_arrived(&self, _: &ParentFd) -> bool {
+        self.segment.written(Way::Results).load(Ordering::Acquire) != self.read.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.segment.closed().store(1, Ordering::Release);
+        // The worker's bell has an end now, which wakes it.
+        drop(lock(&self.bell).take());
+    }
+}
+
+/// Pieces of a large frame, to be copied on one side while the next is copied on the other.
+pub(crate) const PIECE: usize = RING / 8;
