@@ -151,6 +151,7 @@ fn index(seq: Seq) -> usize {
 #[cfg(all(test, any(target_os = "linux", target_os = "android")))]
 mod tests {
     use super::*;
+    use crate::page::Page;
 
     fn pair() -> (ParentClaims, Page) {
         let (page, fd) = Page::create().unwrap();

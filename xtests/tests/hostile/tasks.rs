@@ -168,7 +168,9 @@ fn a_task_that_closes_every_descriptor_is_lost_or_the_next_one_is(subject: &Subj
         let start = Instant::now();
         let first = call(&pool, closes, ());
         let second = call(&pool, |n: u8| n, 1);
-        assert!(first.is_err() || second.is_err(), "{first:?} {second:?}");
+        // Memory is shared without any; that the bells are gone may be noticed a call later.
+        let needs_descriptors = subject.transport() != "shm";
+        assert!(first.is_err() || second.is_err() || !needs_descriptors, "{first:?} {second:?}");
         for result in [first, second.map(drop)] {
             assert!(matches!(result, Ok(()) | Err(TaskError::WorkerLost(_))), "{result:?}");
         }
