@@ -28,7 +28,7 @@ fn stops(name: String) -> String {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     process_pool::worker_main()
-        .transport(Tcp::way()) // Known by its name now, here and in the workers.
+        .transport(tcp_transport::TCP) // Known by its name now, here and in the workers.
         .run();
 
     let pool = Executor::builder().context("exec+tcp".parse::<Context>()?).max_workers(2).build()?;
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     if cfg!(unix) {
         let lease = Duration::from_secs(1);
-        let context = Context::new(Exec::new(), Tcp::new().lease(lease));
+        let context = Context::new(Exec::new(), Tcp { lease, ..Tcp::default() });
         let pool = Executor::builder().context(context).max_workers(1).build()?;
         println!("a pool whose workers may be silent for {lease:?}");
         let start = Instant::now();

@@ -4,5 +4,6 @@ use tcp_transport::Tcp;
 use xtests::transport::{self, Candidate};
 
 fn main() {
-    transport::main(Candidate::of::<Tcp>("tcp").frames_up_to(|bytes| Tcp::new().frame_max(bytes)));
+    let candidate = Candidate::of::<Tcp>("tcp");
+    transport::main(candidate.frames_up_to(|frame_max| Tcp { frame_max, ..Tcp::default() }));
 }

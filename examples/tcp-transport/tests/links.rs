@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 use pool_core::transport::{
     Channel, Claim, Closed, Connector, Link, LinkEvents, Outgoing, Payload, Seq, Ticket, Transport,
 };
-use raw::{ASK, FRAME, KNOCK, Raw, address};
+use raw::{ASK, FRAME, Raw, Secrets, hear, terms};
 use tcp_transport::{Tcp, TcpConnector};
+
+/// A message of which no case but those here speaks: the worker lives.
+const BEAT: u8 = 3;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,7 +94,7 @@ fn copy(ticket: &Ticket) -> Ticket {
 
 /// Somebody who connects and says this.
 fn stranger(ticket: &Ticket, says: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(address(ticket)).expect("anybody can connect");
+    let mut stream = TcpStream::connect(terms(ticket).1).expect("anybody can connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.write_all(says).expect("said");
     stream
@@ -107,10 +110,10 @@ fn is_dropped(mut stream: TcpStream) -> bool {
 
 #[test]
 fn who_does_not_have_the_secret_is_dropped_and_the_worker_gets_in() {
-    let half = Half::open(&Tcp::new());
-    let mut nearly = half.ticket.bytes[KNOCK].to_vec();
+    let half = Half::open(&Tcp::default());
+    let mut nearly = terms(&half.ticket).0[0].to_vec();
     *nearly.last_mut().expect("a byte") ^= 1;
-    let long = [nearly.clone(), vec![FRAME, 255, 255, 255, 255]].concat();
+    let long = [&nearly[..], &[FRAME], &u64::MAX.to_le_bytes()].concat();
     for says in [&nearly[..], &[0; 16], &[7; 4096], &long] {
         assert!(is_dropped(stranger(&half.ticket, says)), "{says:?}");
     }
@@ -120,7 +123,7 @@ fn who_does_not_have_the_secret_is_dropped_and_the_worker_gets_in() {
 
 #[test]
 fn a_crowd_of_silent_strangers_keeps_no_worker_out() {
-    let half = Half::open(&Tcp::new());
+    let half = Half::open(&Tcp::default());
     let crowd: Vec<_> = (0..100).map(|n| stranger(&half.ticket, &vec![9; n % 16])).collect();
     let mut channel = half.channel();
     half.works(&mut *channel);
@@ -130,7 +133,7 @@ fn a_crowd_of_silent_strangers_keeps_no_worker_out() {
 
 #[test]
 fn the_secret_is_good_for_one() {
-    let half = Half::open(&Tcp::new());
+    let half = Half::open(&Tcp::default());
     let mut channel = half.channel();
     half.works(&mut *channel);
     let (sender, answer) = mpsc::channel();
@@ -143,50 +146,65 @@ fn the_secret_is_good_for_one() {
 
 #[test]
 fn each_link_has_its_own_secret_and_address() {
-    let tcp = Tcp::new();
+    let tcp = Tcp::default();
     let (one, other) = (Half::open(&tcp), Half::open(&tcp));
-    assert_ne!(one.ticket.bytes[KNOCK], other.ticket.bytes[KNOCK]);
-    assert_ne!(one.ticket.bytes[KNOCK.end..][..16], one.ticket.bytes[KNOCK], "and the parent another one");
-    assert_ne!(address(&one.ticket), address(&other.ticket));
-    assert!(address(&one.ticket).ip().is_loopback());
+    let ([knock, answer], address, ..) = terms(&one.ticket);
+    let (others, other_address, ..) = terms(&other.ticket);
+    let mut secrets = vec![knock, answer, others[0], others[1]];
+    secrets.sort_unstable();
+    secrets.dedup();
+    assert_eq!(secrets.len(), 4);
+    assert_ne!(address, other_address);
+    assert!(address.ip().is_loopback());
 }
 
-/// A parent that this test plays: a listener, and the ticket that leads there.
-fn own_parent(lease: Duration) -> (TcpListener, Ticket) {
-    let half = Half::open(&Tcp::new().lease(lease));
+/// A parent that this test plays: a listener, the secrets, and the ticket that leads there.
+fn own_parent(lease: Duration) -> (TcpListener, Secrets, Ticket) {
+    let half = Half::open(&Tcp { lease, ..Tcp::default() });
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let mut ticket = copy(&half.ticket);
-    ticket.bytes.truncate(KNOCK.end + 16);
-    ticket.bytes.extend(listener.local_addr().expect("an address").to_string().bytes());
-    (listener, ticket)
+    let (secrets, _, lease, frame_max) = terms(&half.ticket);
+    let terms = (secrets, listener.local_addr().expect("an address"), lease, frame_max);
+    let bytes = postcard::to_stdvec(&terms).expect("bytes");
+    (listener, secrets, Ticket { bytes, ..copy(&half.ticket) })
+}
+
+/// Waits for a connection that shows this, and answers so.
+fn welcome(listener: &TcpListener, [knock, answer]: Secrets) -> TcpStream {
+    let (mut stream, _) = listener.accept().expect("the worker comes");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let mut said = [0; 16];
+    stream.read_exact(&mut said).expect("it says its secret");
+    assert_eq!(said, knock);
+    stream.write_all(&answer).expect("said");
+    stream
 }
 
 #[test]
 fn a_worker_takes_nothing_from_a_stranger_in_the_parents_place() {
-    let (listener, ticket) = own_parent(PATIENCE);
-    let knock = ticket.bytes[KNOCK].to_vec();
-    let parent = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("the worker comes");
-        let mut said = [0; 16];
-        stream.read_exact(&mut said).expect("it says its secret");
-        stream.write_all(&said).expect("said");
-        (stream, said)
-    });
-    let refused = TcpConnector.connect(ticket).map(drop).expect_err("a stranger");
-    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
-    assert_eq!(parent.join().expect("it ends").1.to_vec(), knock);
+    // The second connection leads to where the first one does, and is as well looked at.
+    for honest in [0, 1] {
+        let (listener, secrets, ticket) = own_parent(PATIENCE);
+        let parent = thread::spawn(move || {
+            let first = (0..honest).map(|_| welcome(&listener, secrets)).collect::<Vec<_>>();
+            // All that a stranger can say is what it was told.
+            (first, welcome(&listener, [secrets[0]; 2]))
+        });
+        let refused = TcpConnector.connect(ticket).map(drop).expect_err("a stranger");
+        assert!(refused.to_string().contains("stranger"), "{refused}");
+        parent.join().expect("it was shown the secret");
+    }
 }
 
 #[test]
 fn a_ticket_that_is_not_ours_is_refused() {
     let spoil: [fn(&mut Ticket); 4] = [
         |ticket| ticket.transport = "pipe".to_owned(),
+        |ticket| ticket.bytes.clear(),
         |ticket| ticket.bytes.truncate(7),
-        |ticket| ticket.bytes.truncate(KNOCK.end + 16),
-        |ticket| ticket.bytes.push(b'x'),
+        |ticket| ticket.bytes.truncate(32),
     ];
     for spoil in spoil {
-        let mut ticket = copy(&Half::open(&Tcp::new()).ticket);
+        let mut ticket = copy(&Half::open(&Tcp::default()).ticket);
         spoil(&mut ticket);
         let refused = TcpConnector.connect(ticket).map(drop).expect_err("it is spoilt");
         assert_eq!(refused.kind(), ErrorKind::InvalidData);
@@ -195,22 +213,28 @@ fn a_ticket_that_is_not_ours_is_refused() {
 
 #[test]
 fn half_a_frame_and_a_lying_length_end_their_own_link_only() {
-    let tcp = Tcp::new().frame_max(1000);
+    let tcp = Tcp { frame_max: 1000, ..Tcp::default() };
     let bystander = Half::open(&tcp);
     let mut channel = bystander.channel();
 
     let half = Half::open(&tcp);
     let mut raw = Raw::connect(&half.ticket).expect("let in");
     raw.say(FRAME, 3, b"abc").expect("said");
+    assert_eq!(raw.answer().expect("it works"), Some(1));
+    raw.say(BEAT, 0, b"").expect("said");
     raw.say(FRAME, 100, b"half").expect("said");
-    raw.0.shutdown(Shutdown::Write).expect("ended");
+    raw.replies.shutdown(Shutdown::Write).expect("ended");
     assert_eq!(half.next(), Event::Frame(b"abc".to_vec()));
     assert_eq!(half.closed(), Closed::Truncated);
 
-    for (kind, len) in [(FRAME, 1001), (FRAME, u32::MAX as usize), (ASK, 9), (6, 1), (2, 0), (0, 0), (99, 0)] {
+    // Those that are too long already by what they announce, and those that are nothing when they are here.
+    let lies = [(FRAME, 1001, 0), (FRAME, u64::MAX, 0), (ASK, u64::MAX, 0), (BEAT, 1001, 0), (99, 1001, 0)];
+    let nonsense = [(ASK, 0), (ASK, 7), (ASK, 9), (BEAT, 1), (0, 0), (0, 1000), (4, 0), (99, 0)];
+    let nonsense = nonsense.map(|(kind, len)| (kind, len, len as usize));
+    for (kind, len, sent) in lies.into_iter().chain(nonsense) {
         let half = Half::open(&tcp);
         let mut raw = Raw::connect(&half.ticket).expect("let in");
-        raw.say(kind, len, &[]).expect("said");
+        raw.say(kind, len, &vec![0; sent]).expect("said");
         let why = half.closed();
         assert!(matches!(why, Closed::Malformed(_)), "{kind} {len}: {why:?}");
     }
@@ -219,7 +243,7 @@ fn half_a_frame_and_a_lying_length_end_their_own_link_only() {
 
 #[test]
 fn frames_that_come_while_the_worker_waits_for_an_answer_keep_their_order() {
-    let half = Half::open(&Tcp::new());
+    let half = Half::open(&Tcp::default());
     let mut channel = half.channel();
     let frame = |n: u8| vec![n; usize::from(n) * 1000];
     (0..10).for_each(|n| half.send(Some(n.into()), &frame(n)));
@@ -234,7 +258,7 @@ fn frames_that_come_while_the_worker_waits_for_an_answer_keep_their_order() {
 
 #[test]
 fn sixty_four_mebibytes_pass_both_ways_at_once() {
-    let half = Half::open(&Tcp::new());
+    let half = Half::open(&Tcp::default());
     let mut channel = half.channel();
     let large: Vec<u8> = (0..64_u32 << 20).map(|n| (n ^ (n >> 9)) as u8).collect();
     half.link.send(Outgoing { seq: None, head: b"to", body: &Payload::from(large.clone()) });
@@ -254,7 +278,7 @@ fn sixty_four_mebibytes_pass_both_ways_at_once() {
 fn what_was_sent_before_a_death_with_unread_frames_arrives() {
     let body = vec![3; 8 << 20];
     for _ in 0..20 {
-        let half = Half::open(&Tcp::new());
+        let half = Half::open(&Tcp::default());
         let mut channel = half.channel();
         (0..50).for_each(|_| half.send(None, &[1; 10_000]));
         channel.send(b"last words", &body).expect("sent");
@@ -267,9 +291,9 @@ fn what_was_sent_before_a_death_with_unread_frames_arrives() {
 #[test]
 fn a_silent_link_is_closed_after_its_lease_and_one_that_is_heard_is_not() {
     let (short, long) = (Duration::from_secs(2), Duration::from_secs(5));
-    let heard = Half::open(&Tcp::new().lease(short));
+    let heard = Half::open(&Tcp { lease: short, ..Tcp::default() });
     let mut channel = heard.channel();
-    let silent = Half::open(&Tcp::new().lease(long));
+    let silent = Half::open(&Tcp { lease: long, ..Tcp::default() });
     let start = Instant::now();
     let _raw = Raw::connect(&silent.ticket).expect("let in");
     let Closed::Io(why) = silent.closed() else { panic!("closed for its silence") };
@@ -280,61 +304,60 @@ fn a_silent_link_is_closed_after_its_lease_and_one_that_is_heard_is_not() {
 
 #[test]
 fn a_call_is_granted_or_taken_back_and_never_both() {
-    let half = Half::open(&Tcp::new());
+    let half = Half::open(&Tcp::default());
     let mut channel = half.channel();
     (0..4).for_each(|seq| half.send(Some(seq), b"call"));
     assert_eq!(half.link.revoke(Seq(1)), Claim::Revoked);
     assert!(channel.claim(Seq(0)) && !channel.claim(Seq(1)));
     assert_eq!((half.link.revoke(Seq(0)), half.link.revoke(Seq(1))), (Claim::Started, Claim::Revoked));
     assert_eq!(half.link.claim_state(Seq(2)), Claim::Queued);
+    let mut frame = Vec::new();
+    (0..4).for_each(|_| assert!(channel.recv(&mut frame).expect("received") && frame == b"call"));
     half.link.close();
     assert_eq!(half.closed(), Closed::Ours);
     // It has the frames, and all the same it gets nothing any more.
-    let (mut frame, mut calls) = (Vec::new(), 0);
-    while channel.recv(&mut frame).expect("received") {
-        calls += 1;
-        assert!(!channel.claim(Seq(2)) && !channel.claim(Seq(3)));
-    }
-    assert_eq!(calls, 4);
+    assert!(!channel.claim(Seq(2)) && !channel.claim(Seq(3)));
+    assert!(!channel.recv(&mut frame).expect("the end"));
     assert_eq!((half.link.revoke(Seq(2)), half.link.claim_state(Seq(3))), (Claim::Revoked, Claim::Queued));
+}
+
+#[test]
+fn who_asks_for_what_was_not_sent_or_was_taken_back_gets_nothing() {
+    let half = Half::open(&Tcp::default());
+    let mut raw = Raw::connect(&half.ticket).expect("let in");
+    (0..2).for_each(|seq| half.send(Some(seq), b"call"));
+    (0..2).for_each(|_| assert_eq!(hear(&raw.calls).expect("heard"), Some((FRAME, b"call".to_vec()))));
+    assert_eq!(half.link.revoke(Seq(1)), Claim::Revoked);
+    // The last one makes the parent forget the others, which were settled if everything were as it should be.
+    for (seq, granted) in [(0, 1), (0, 1), (1, 0), (2, 0), (u64::MAX, 0), (0, 0)] {
+        raw.say(ASK, 8, &u64::to_le_bytes(seq)).expect("said");
+        assert_eq!(raw.answer().expect("it works"), Some(granted), "{seq}");
+    }
 }
 
 #[test]
 fn a_granted_call_starts_only_while_the_grant_is_fresh() {
     let lease = Duration::from_secs(2);
-    let (listener, ticket) = own_parent(lease);
-    let answer = ticket.bytes[KNOCK.end..][..16].to_vec();
+    let (listener, secrets, ticket) = own_parent(lease);
     let worker = thread::spawn(move || {
         let mut channel = TcpConnector.connect(ticket).expect("let in");
         (channel.claim(Seq(7)), channel.claim(Seq(8)))
     });
-    let (mut stream, _) = listener.accept().expect("the worker comes");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream.read_exact(&mut [0; 16]).expect("its secret");
-    stream.write_all(&answer).expect("said");
-    let mut raw = Raw(stream);
-    let mut asked = |beats: usize| {
-        let mut heard = 0;
-        loop {
-            match raw.hear().expect("it works") {
-                Some((6, _)) => heard += 1,
-                Some((ASK, seq)) => {
-                    // Each is heard a quarter of a lease after the last one.
-                    while heard < beats {
-                        assert!(matches!(raw.hear(), Ok(Some((6, _)))), "its heart beats");
-                        heard += 1;
-                    }
-                    raw.say(4, 0, &[]).expect("said");
-                    return u64::from_le_bytes(seq.try_into().expect("eight bytes"));
-                }
-                other => panic!("{other:?}"),
+    let (_calls, replies) = (welcome(&listener, secrets), welcome(&listener, secrets));
+    let asked = |pause: Duration| loop {
+        match hear(&replies).expect("it works") {
+            Some((BEAT, _)) => {}
+            Some((ASK, seq)) => {
+                // The length of the wait is what this is about.
+                thread::sleep(pause);
+                (&replies).write_all(&[1]).expect("said");
+                return u64::from_le_bytes(seq.try_into().expect("eight bytes"));
             }
+            other => panic!("{other:?}"),
         }
     };
-    assert_eq!(asked(4), 7, "and the yes comes too late");
-    assert_eq!(asked(0), 7, "so it asks again");
-    assert_eq!(asked(0), 8);
-    // The link ends before the answer comes.
-    drop(raw);
+    assert_eq!(asked(lease), 7, "and the yes comes too late");
+    assert_eq!(asked(Duration::ZERO), 7, "so it asks again");
+    assert_eq!(asked(Duration::ZERO), 8);
     assert_eq!(worker.join().expect("no panic"), (true, true));
 }

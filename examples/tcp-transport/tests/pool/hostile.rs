@@ -16,7 +16,7 @@ use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Case, Subject};
 
 use crate::kit::{PATIENCE, builder, lost, settled};
-use crate::raw::{ASK, FRAME, Raw};
+use crate::raw::{ASK, FRAME, Raw, hear};
 
 pub(crate) const CASES: &[Case] = cases![
     half_a_frame_costs_its_own_call_only,
@@ -34,7 +34,7 @@ pub(crate) const OTHER_NAME: &str = "TCP_OTHER_NAME";
 /// `tcp`, with workers that behave as they are told.
 pub(crate) fn way() -> Way {
     let is_other = std::env::var_os(OTHER_NAME).is_some();
-    Way { name: if is_other { "tpc" } else { "tcp" }, make: || Box::new(Moody(Tcp::new())) }
+    Way { name: if is_other { "tpc" } else { "tcp" }, make: || Box::new(Moody(Tcp::default())) }
 }
 
 #[derive(Debug)]
@@ -85,32 +85,28 @@ struct Hostile {
 
 impl Channel for Hostile {
     fn recv(&mut self, frame: &mut Vec<u8>) -> io::Result<bool> {
-        match self.raw.hear()? {
-            Some((FRAME, bytes)) => *frame = bytes,
-            Some((kind, _)) => panic!("{kind} was not asked for"),
-            None => return Ok(false),
-        }
-        Ok(true)
+        Ok(hear(&self.raw.calls)?.map(|(_, bytes)| *frame = bytes).is_some())
     }
 
     fn claim(&mut self, seq: Seq) -> bool {
         self.raw.say(ASK, 8, &seq.0.to_le_bytes()).expect("said");
-        matches!(self.raw.hear(), Ok(Some((4, _))))
+        matches!(self.raw.answer(), Ok(Some(1)))
     }
 
     fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let len = (head.len() + body.len()) as u64;
         self.sent += 1;
         match self.sent {
             // It introduces itself, and says that it is ready.
             1 | 2 => {
-                self.raw.say(FRAME, head.len() + body.len(), &[head, body].concat())?;
-                self.raw.hear().map(drop)
+                self.raw.say(FRAME, len, &[head, body].concat())?;
+                self.raw.answer().map(drop)
             }
             _ if self.misdeed == "half" => {
-                self.raw.say(FRAME, head.len() + body.len() + 1, &[head, body].concat())?;
-                self.raw.0.shutdown(Shutdown::Write)
+                self.raw.say(FRAME, len + 1, &[head, body].concat())?;
+                self.raw.replies.shutdown(Shutdown::Write)
             }
-            _ => self.raw.say(FRAME, u32::MAX as usize, &[head, body].concat()),
+            _ => self.raw.say(FRAME, u32::MAX.into(), &[head, body].concat()),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pool's builder over a transport with this lease.
 pub(crate) fn builder(start_method: impl Spawner + 'static, lease: Duration) -> Builder {
-    Executor::builder().context(Context::new(start_method, Tcp::new().lease(lease)))
+    Executor::builder().context(Context::new(start_method, Tcp { lease, ..Tcp::default() }))
 }
 
 /// The result, or a failure that says so instead of a hang.
