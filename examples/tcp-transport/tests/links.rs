@@ -15,7 +15,7 @@ use pool_core::transport::{
 use raw::{ASK, FRAME, Raw, Secrets, hear, terms};
 use tcp_transport::{Tcp, TcpConnector};
 
-/// A message of which no case but those here speaks: the worker lives.
+/// The heartbeat of a worker.
 const BEAT: u8 = 3;
 
 /// Longer than anything here takes on a busy machine.
