@@ -302,6 +302,20 @@ fn a_silent_link_is_closed_after_its_lease_and_one_that_is_heard_is_not() {
     heard.works(&mut *channel);
 }
 
+/// Whoever writes to it waits for room. Whoever reads must not wait for that.
+#[test]
+fn a_silent_worker_that_takes_nothing_loses_its_link_as_well() {
+    let half = Half::open(&Tcp { lease: Duration::from_secs(1), ..Tcp::default() });
+    let mut raw = Raw::connect(&half.ticket).expect("let in");
+    half.link.send(Outgoing { seq: None, head: b"", body: &Payload::from(vec![1; 64 << 20]) });
+    half.link.flush();
+    // It stops while it waits for an answer, and never looks.
+    raw.say(FRAME, 4, b"last").expect("said");
+    assert_eq!(half.next(), Event::Frame(b"last".to_vec()));
+    let Closed::Io(why) = half.closed() else { panic!("closed for its silence") };
+    assert!(why.contains("silent"), "{why}");
+}
+
 #[test]
 fn a_call_is_granted_or_taken_back_and_never_both() {
     let half = Half::open(&Tcp::default());
