@@ -3,6 +3,7 @@
 //! - [`runner`]: runs the cases of a test binary, each in its own process and under a watchdog, and makes
 //!   sure that it leaves nothing behind.
 //! - [`context`](mod@context): contexts by name, for processes that may have threads.
+//! - [`calls`]: calls that many cases make, and what comes of them.
 //! - [`gate`]: where a call waits until its case lets it go on.
 //! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
 //! - [`transport`]: judges any transport, by the laws of the trait.
@@ -25,6 +26,7 @@
 //! }
 //! ```
 
+pub mod calls;
 pub mod context;
 pub mod crash;
 pub mod gate;

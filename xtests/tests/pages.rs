@@ -111,7 +111,7 @@ fn a_name_that_is_wrong_is_found_out() {
         ("executor::nowhere::a_submitted_call_returns_its_result", "no such file"),
         ("executor::calls::a_submitted_call", "no such function"),
         ("executor::stress::an_older_call_starts_before_newer_ones", "it is not run"),
-        ("executor::tools::same", "it is not run"),
+        ("executor::tools::traces", "it is not run"),
         ("pool-core::machine::script::live", "it is not run"),
     ] {
         assert!(fault(name).is_some_and(|fault| fault.contains(what)), "{name}: {:?}", fault(name));

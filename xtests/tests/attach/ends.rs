@@ -8,6 +8,7 @@ use process_pool::error::{BreakReason, StartError};
 use process_pool::spawn::Invitation;
 use process_pool::spawner::SpawnError;
 use process_pool::{Executor, Shutdown, TaskError};
+use xtests::calls::lost;
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Case, Subject};
@@ -88,7 +89,7 @@ fn an_attached_worker_is_killed_with_the_others(_: &Subject) {
         let _visitor = gate.arrival();
         ends(&pool);
         assert!(!hand.ends_within(PATIENCE).success());
-        kit::is_lost(settled(&call));
+        lost(settled(&call));
     }
 }
 

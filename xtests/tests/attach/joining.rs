@@ -7,6 +7,7 @@ use pool_transport_ipc::Ipc;
 use process_pool::Executor;
 use process_pool::error::Exit;
 use process_pool::spawn::{Invitation, InviteError};
+use xtests::calls::lost;
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Case, Subject};
@@ -92,7 +93,7 @@ fn a_killed_worker_costs_its_call_and_another_one_goes_on(_: &Subject) {
     let visitor = gate.arrival();
     let second = asks_for_pid(&pool);
     hand.kill();
-    let lost = kit::is_lost(settled(&first));
+    let lost = lost(settled(&first));
     assert!(matches!(&lost.exit, Exit::Unknown(why) if why.contains("somebody else")), "{:?}", lost.exit);
     assert!(!second.done() && pool.broken().is_none());
     drop(visitor);

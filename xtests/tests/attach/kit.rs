@@ -1,6 +1,5 @@
 //! What the cases share: a pool with a door, hands that start workers, and patience.
 
-use std::fmt::Debug;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -110,14 +109,6 @@ pub(crate) fn settled<R>(handle: &TaskHandle<R>) -> Result<R, TaskError> {
 #[track_caller]
 pub(crate) fn asks_for_pid(pool: &Executor) -> TaskHandle<u32> {
     pool.submit(|()| std::process::id(), ()).expect("taken")
-}
-
-#[track_caller]
-pub(crate) fn is_lost<R: Debug>(result: Result<R, TaskError>) -> process_pool::error::WorkerLost {
-    match result {
-        Err(TaskError::WorkerLost(lost)) => *lost,
-        other => panic!("the worker is lost: {other:?}"),
-    }
 }
 
 /// Looks again and again until it is so. For what no event tells: other processes.

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use process_pool::as_completed;
+use xtests::calls::submit;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{Counted, submit};
+use crate::tools::Counted;
 
 /// What was yielded is the caller's alone.
 pub(crate) fn free_reference_yielded_future(subject: &Subject) {

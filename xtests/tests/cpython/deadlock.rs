@@ -11,10 +11,11 @@ use process_pool::spawner::{OnExit, SpawnError, Spawner, SpawnerCaps, Worker};
 use process_pool::transport::{Connector, Link, LinkEvents, Ticket, Transport};
 use process_pool::worker::WorkerEntry;
 use process_pool::{Bytes, Context, Executor, RestartLimit, Shutdown, TaskError};
+use xtests::calls::{run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::{Subject, kill_if_there, skip};
 
-use crate::tools::{eventually, run, same, submit};
+use crate::tools::eventually;
 
 /// Far more than a pipe holds.
 const LARGE: usize = 8 << 20;

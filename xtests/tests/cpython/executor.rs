@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use process_pool::TaskError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xtests::calls::run;
 use xtests::runner::Subject;
 
-use crate::tools::{Counted, run};
+use crate::tools::Counted;
 
 /// Fails as a map does whose time is up.
 fn times_out(n: u64) -> u64 {

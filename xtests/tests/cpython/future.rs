@@ -7,10 +7,9 @@ use std::task::{Context, Wake, Waker};
 
 use process_pool::{Executor, SubmitError, TaskError, TaskHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xtests::calls::{run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::Subject;
-
-use crate::tools::{run, same, submit};
 
 /// Somebody waits for the result when another thread cancels the call.
 pub(crate) fn result_with_cancel(subject: &Subject) {

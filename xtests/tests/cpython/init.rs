@@ -4,9 +4,8 @@ use std::fmt;
 
 use process_pool::error::BreakReason;
 use process_pool::{Shutdown, TaskError};
+use xtests::calls::{same, submit};
 use xtests::runner::Subject;
-
-use crate::tools::{same, submit};
 
 /// An error that fails to say what it is.
 struct Unspeakable;

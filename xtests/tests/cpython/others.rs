@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use process_pool::{Bytes, Executor, OnWorkerLoss, TaskError, TaskHandle};
+use xtests::calls::{exit, lost, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::Subject;
 
 use crate::programs;
-use crate::tools::{exit, lost, run, same, submit};
 
 /// loky: `test_processes_crash_handling_after_executor_gc`.
 pub(crate) fn processes_crash_handling_after_executor_drop(subject: &Subject) {

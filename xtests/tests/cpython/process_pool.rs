@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use process_pool::{Bytes, Executor, OnWorkerLoss, TaskError, TaskHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xtests::calls::{exit, pid, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{eventually, exit, path, pid, run, same, submit};
+use crate::tools::{eventually, path};
 
 /// CPython allows 61 on Windows, as many as one thread can wait for there.
 pub(crate) fn max_workers_too_large(subject: &Subject) {

@@ -3,10 +3,9 @@
 use std::process::{Command, Output, Stdio};
 
 use process_pool::{Executor, Shutdown};
+use xtests::calls::{same, submit};
 use xtests::gate::wait_at;
 use xtests::runner::Subject;
-
-use crate::tools::{same, submit};
 
 /// Names the program to be.
 pub(crate) const VARIABLE: &str = "XTESTS_PROGRAM";

@@ -4,11 +4,11 @@ use std::process::Stdio;
 use std::sync::mpsc;
 
 use process_pool::{Shutdown, SubmitError, TaskError, TaskHandle, as_completed};
+use xtests::calls::{exit, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::{Subject, skip};
 
 use crate::programs::{command_for, printed};
-use crate::tools::{exit, same, submit};
 
 const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false };
 

@@ -4,57 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use process_pool::{Executor, TaskError, TaskHandle};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use xtests::gate::PATIENCE;
-
-/// For calls: nothing.
-pub(crate) fn same(n: u64) -> u64 {
-    n
-}
-
-/// For calls: the process they run in.
-pub(crate) fn pid((): ()) -> u32 {
-    std::process::id()
-}
-
-/// For calls: the end of the worker.
-pub(crate) fn exit(code: i32) {
-    std::process::exit(code)
-}
-
-/// Submits, and is sure of it.
-#[track_caller]
-pub(crate) fn submit<F, A, R>(pool: &Executor, f: F, argument: A) -> TaskHandle<R>
-where
-    F: process_pool::Function<A, R>,
-    A: Serialize + DeserializeOwned + 'static,
-    R: Serialize + DeserializeOwned + 'static,
-{
-    pool.submit(f, argument).expect("accepted")
-}
-
-/// Runs one call to its end.
-#[track_caller]
-pub(crate) fn run<F, A, R>(pool: &Executor, f: F, argument: A) -> R
-where
-    F: process_pool::Function<A, R>,
-    A: Serialize + DeserializeOwned + 'static,
-    R: Serialize + DeserializeOwned + 'static,
-{
-    submit(pool, f, argument).result().expect("a result")
-}
-
-/// The report of a lost worker.
-#[track_caller]
-pub(crate) fn lost<R>(result: Result<R, TaskError>) -> process_pool::error::WorkerLost {
-    match result {
-        Err(TaskError::WorkerLost(lost)) => *lost,
-        Err(error) => panic!("another error: {error:?}"),
-        Ok(_) => panic!("a result instead of a loss"),
-    }
-}
 
 /// Looks again and again until it holds; for what happens without anybody's being told.
 #[track_caller]

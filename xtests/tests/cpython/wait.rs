@@ -1,10 +1,9 @@
 //! `test_wait.py`.
 
 use process_pool::{ReturnWhen, wait};
+use xtests::calls::submit;
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::Subject;
-
-use crate::tools::submit;
 
 /// issue14406: a hundred calls that end while several threads begin to wait for them.
 pub(crate) fn pending_calls_race(subject: &Subject) {

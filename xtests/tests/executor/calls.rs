@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use process_pool::error::CodecStep;
 use process_pool::{Bytes, SubmitError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize};
+use xtests::calls::{pid, run, same, submit};
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, file, leave_trace, make_whim, pid, run, same, submit, traces};
+use crate::tools::{Act, Whim, file, leave_trace, make_whim, traces};
 
 /// CPython: `test_submit`.
 pub(crate) fn a_submitted_call_returns_its_result(subject: &Subject) {

@@ -1,10 +1,11 @@
 //! Cancelling: exact to the last moment, or refused.
 
 use process_pool::{Shutdown, SubmitError, TaskError, TaskHandle, TaskState, as_completed};
+use xtests::calls::{run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Chance, Whim, file, leave_trace, run, same, submit, traces};
+use crate::tools::{Act, Chance, Whim, file, leave_trace, traces};
 
 /// S19 made better, D34: `true` means that the body never ran; this is what claim words are for.
 pub(crate) fn two_thousand_random_cancels_are_exact(subject: &Subject) {

@@ -8,10 +8,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use process_pool::{Executor, Shutdown, TaskError, TaskHandle, TaskState};
+use xtests::calls::{exit, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{exit, file, leave_trace, run, same, submit, traces};
+use crate::tools::{file, leave_trace, traces};
 
 const _: fn() = || {
     fn is_ordinary<T: Send + Sync + Unpin>() {}

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use process_pool::{Context, Executor, TaskHandle};
+use xtests::calls::{exit, lost, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{eventually, exit, lost, run, same, submit};
+use crate::tools::eventually;
 
 /// How many descriptors and threads a process has.
 fn held(pid: u32) -> (usize, usize) {

@@ -12,12 +12,11 @@ use process_pool::worker::WorkerEntry;
 use process_pool::{
     Bytes, Context, Executor, OnWorkerLoss, RestartLimit, SubmitError, TaskError, TaskHandle, carry::Pipe,
 };
+use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{
-    Chance, eventually, exit, file, kill, kill_if_there, leave_trace, lost, pid, run, same, submit, traces,
-};
+use crate::tools::{Chance, eventually, file, kill, kill_if_there, leave_trace, traces};
 
 fn abort((): ()) {
     std::process::abort();

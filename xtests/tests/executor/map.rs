@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use process_pool::error::CodecStep;
 use process_pool::{Shutdown, SubmitError, TaskError};
+use xtests::calls::{exit, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, eventually, exit, file, leave_trace, run, same, submit, traces};
+use crate::tools::{Act, Whim, eventually, file, leave_trace, traces};
 
 fn square(n: u64) -> u64 {
     n * n

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use process_pool::error::Exit;
 use process_pool::{Executor, Shutdown, SubmitError, TaskError, TaskHandle};
+use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, Visitor, wait_at};
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, eventually, exit, kill, lost, pid, run, same, submit};
+use crate::tools::{Act, Whim, eventually, kill};
 
 const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false };
 

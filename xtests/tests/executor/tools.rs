@@ -4,8 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use process_pool::{Executor, TaskError, TaskHandle};
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub(crate) use xtests::runner::kill_if_there;
@@ -28,53 +27,6 @@ pub(crate) fn traces(path: &str) -> Vec<u64> {
 /// The path of a file of the case, as an argument for calls.
 pub(crate) fn file(dir: &Path) -> String {
     dir.join("traces").to_str().expect("a path that is text").to_owned()
-}
-
-/// For calls: the process they run in.
-pub(crate) fn pid((): ()) -> u32 {
-    std::process::id()
-}
-
-/// For calls: nothing.
-pub(crate) fn same(n: u64) -> u64 {
-    n
-}
-
-/// For calls: the end of the worker.
-pub(crate) fn exit(code: i32) {
-    std::process::exit(code)
-}
-
-/// Submits, and is sure of it.
-#[track_caller]
-pub(crate) fn submit<F, A, R>(pool: &Executor, f: F, argument: A) -> TaskHandle<R>
-where
-    F: process_pool::Function<A, R>,
-    A: Serialize + DeserializeOwned + 'static,
-    R: Serialize + DeserializeOwned + 'static,
-{
-    pool.submit(f, argument).expect("accepted")
-}
-
-/// Runs one call to its end.
-#[track_caller]
-pub(crate) fn run<F, A, R>(pool: &Executor, f: F, argument: A) -> R
-where
-    F: process_pool::Function<A, R>,
-    A: Serialize + DeserializeOwned + 'static,
-    R: Serialize + DeserializeOwned + 'static,
-{
-    submit(pool, f, argument).result().expect("a result")
-}
-
-/// The report of a lost worker.
-#[track_caller]
-pub(crate) fn lost<R>(result: Result<R, TaskError>) -> process_pool::error::WorkerLost {
-    match result {
-        Err(TaskError::WorkerLost(lost)) => *lost,
-        Err(error) => panic!("another error: {error:?}"),
-        Ok(_) => panic!("a result instead of a loss"),
-    }
 }
 
 /// Kills a process that is there.

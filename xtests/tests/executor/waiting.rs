@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use process_pool::{ReturnWhen, TaskHandle, as_completed, wait};
+use xtests::calls::{exit, submit};
 use xtests::gate::{Gate, PATIENCE, Visitor, wait_at};
 use xtests::runner::Subject;
-
-use crate::tools::{exit, submit};
 
 const SHORT: Duration = Duration::from_millis(20);
 

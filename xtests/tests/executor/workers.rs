@@ -18,10 +18,11 @@ use process_pool::worker::WorkerEntry;
 use process_pool::{
     BrokenPool, BuildError, Context, Executor, RestartLimit, Shutdown, SubmitError, TaskError, TaskHandle,
 };
+use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{Act, Whim, exit, file, leave_trace, lost, pid, run, same, submit, traces};
+use crate::tools::{Act, Whim, file, leave_trace, traces};
 
 /// `mp_context`, by name.
 pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {

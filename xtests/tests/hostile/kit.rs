@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use process_pool::carry::Pipe;
-use process_pool::error::{BreakReason, CodecError, Exit, Panicked, WorkerLost};
+use process_pool::error::{BreakReason, CodecError, Exit, Panicked};
 use process_pool::spawn::Exec;
 use process_pool::{BrokenPool, Builder, Context, Executor, RestartLimit, SubmitError, TaskError, TaskHandle};
 
@@ -57,14 +57,6 @@ pub(crate) fn is_usable(pool: &Executor) {
     let handles: Vec<_> = (0..8).map(|n: u64| pool.submit(|n: u64| n * n, n).expect("taken")).collect();
     for (n, handle) in handles.iter().enumerate() {
         assert_eq!(settled(handle).expect("a result"), (n * n) as u64);
-    }
-}
-
-#[track_caller]
-pub(crate) fn lost<R: Debug>(result: Result<R, TaskError>) -> WorkerLost {
-    match result {
-        Err(TaskError::WorkerLost(lost)) => *lost,
-        other => panic!("the worker is lost: {other:?}"),
     }
 }
 

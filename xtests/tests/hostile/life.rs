@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use process_pool::error::{BreakReason, Exit, InitializerFailed, StartError};
 use process_pool::{Builder, Executor, Shutdown, SubmitError, TaskError, TaskHandle};
 use serde::{Deserialize, Serialize};
+use xtests::calls::lost;
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Case, Subject};
@@ -50,7 +51,7 @@ fn a_call_after_the_pool_was_killed_is_refused(subject: &Subject) {
     let waiting = pool.submit(wait_at, gate.port()).expect("taken");
     pool.kill_workers();
     assert!(matches!(pool.submit(|n: u8| n, 1), Err(SubmitError::ShutDown)));
-    assert_eq!(kit::lost(settled(&running)).exit, kit::KILLED);
+    assert_eq!(lost(settled(&running)).exit, kit::KILLED);
     assert!(matches!(settled(&waiting), Err(TaskError::Cancelled)));
 }
 

@@ -4,6 +4,7 @@ use process_pool::error::{BreakReason, CodecStep, Exit, StartError, WorkerLost};
 use process_pool::spawn::Exec;
 use process_pool::{Executor, TaskError};
 use std::time::{Duration, Instant};
+use xtests::calls::lost;
 use xtests::cases;
 use xtests::runner::{Case, Subject};
 
@@ -56,7 +57,7 @@ fn costs_what_it_was_sent(act: &str, is_right: impl Fn(&WorkerLost) -> bool) {
     let pool = with_worker(act);
     for n in 0..5 {
         let call = pool.submit_named::<u32, u32>("double", n).expect("taken");
-        let lost = kit::lost(kit::settled(&call));
+        let lost = lost(kit::settled(&call));
         assert!(lost.task == "double" && is_right(&lost), "{act}: {lost:?}");
     }
     assert!(pool.broken().is_none());
@@ -160,7 +161,7 @@ fn a_live_worker_that_leaves_its_calls_unstarted_costs_them_after_three_tries(_:
     let pool = with_worker("bye instead");
     let calls: Vec<_> = (0..3).map(|n| pool.submit_named::<u32, u32>("double", n).expect("taken")).collect();
     for call in &calls {
-        assert_eq!(kit::lost(kit::settled(call)).exit, Exit::Code(0));
+        assert_eq!(lost(kit::settled(call)).exit, Exit::Code(0));
     }
 }
 

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use process_pool::error::Exit;
 use process_pool::{Executor, TaskError, TaskHandle};
 use rustix::process::{Pid, Signal, kill_process};
+use xtests::calls::{lost, pid};
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Case, Subject};
 
-use crate::kit::{self, PATIENCE, PROMPTLY, call, eventually, lost, panicked, settled};
+use crate::kit::{self, PATIENCE, PROMPTLY, call, eventually, panicked, settled};
 
 pub(crate) const CASES: &[Case] = cases![
     what_a_task_prints_is_not_taken_for_a_frame,
@@ -51,10 +52,6 @@ pub(crate) const CASES: &[Case] = cases![
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).expect("a process id");
     kill_process(pid, signal).expect("a worker that was not waited for");
-}
-
-fn pid((): ()) -> u32 {
-    std::process::id()
 }
 
 /// Files in the place of the standard streams, which workers inherit; until dropped.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use process_pool::error::{CodecStep, Exit};
 use process_pool::{BuildError, Builder, Bytes, Executor, SubmitError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use xtests::calls::lost;
 use xtests::cases;
 use xtests::runner::{Case, Subject};
 
@@ -216,7 +217,7 @@ fn a_value_that_panics_when_dropped_fails_its_call(subject: &Subject) {
 fn a_crash_while_an_argument_is_decoded_costs_that_call(subject: &Subject) {
     let pool = subject.pool(2);
     kit::is_usable(&pool);
-    let lost = kit::lost(call(&pool, take::<Trap>, Trap(Spring::AbortsDecoding)));
+    let lost = lost(call(&pool, take::<Trap>, Trap(Spring::AbortsDecoding)));
     assert!(lost.task.contains("take"), "{lost}");
     assert!(!cfg!(unix) || lost.exit == Exit::Signal(6), "{lost}");
     kit::is_usable(&pool);
@@ -224,7 +225,7 @@ fn a_crash_while_an_argument_is_decoded_costs_that_call(subject: &Subject) {
 
 fn a_crash_while_a_result_is_encoded_costs_that_call(subject: &Subject) {
     let pool = subject.pool(2);
-    let lost = kit::lost(call(&pool, make, 5));
+    let lost = lost(call(&pool, make, 5));
     assert!(lost.task.contains("make"), "{lost}");
     kit::is_usable(&pool);
 }
