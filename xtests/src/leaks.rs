@@ -87,6 +87,7 @@ pub(crate) mod sys {
     use std::fs;
 
     use super::MARKER;
+    use crate::processes;
 
     /// The names of this process's threads.
     pub(crate) fn threads() -> Option<Vec<String>> {
@@ -138,8 +139,7 @@ pub(crate) mod sys {
 
     /// What the process is, and what its threads are waiting for.
     pub(crate) fn describe(pid: u32) -> String {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+        let state = processes::state(pid).unwrap_or('?');
         let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
         let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
@@ -157,14 +157,9 @@ pub(crate) mod sys {
 
     /// Every process and its parent.
     fn all() -> Option<Vec<(u32, u32)>> {
-        let parent = |pid: u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name before it is in parentheses and may hold anything.
-            stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
-        };
         let entries = fs::read_dir("/proc").ok()?.flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        Some(pids.filter_map(|pid| Some((pid, parent(pid)?))).collect())
+        Some(pids.filter_map(|pid| Some((pid, processes::parent_of(pid)?))).collect())
     }
 
     fn has_marker(pid: u32, marker: &str) -> bool {

@@ -5,6 +5,7 @@
 //! - [`context`](mod@context): contexts by name, for processes that may have threads.
 //! - [`calls`]: calls that many cases make, and what comes of them.
 //! - [`gate`]: where a call waits until its case lets it go on.
+//! - [`processes`]: what the system tells of processes, and patience with what it does not tell.
 //! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
 //! - [`transport`]: judges any transport, by the laws of the trait.
 //! - [`spawner`]: the same for spawners.
@@ -31,6 +32,7 @@ pub mod context;
 pub mod crash;
 pub mod gate;
 pub mod mutants;
+pub mod processes;
 pub mod runner;
 pub mod spawner;
 pub mod transport;

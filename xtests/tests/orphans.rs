@@ -25,6 +25,7 @@ mod linux {
     use rustix::process::{Pid, Signal, kill_process};
     use xtests::cases;
     use xtests::gate::{Gate, wait_at};
+    use xtests::processes::{is_there, state};
     use xtests::runner::{Case, Subject, skip};
 
     pub(crate) const CASES: &[Case] = cases![
@@ -123,18 +124,6 @@ mod linux {
     fn end(pid: u32) {
         // It may have ended meanwhile.
         let _ = kill_process(Pid::from_raw(pid.cast_signed()).expect("a process id"), Signal::KILL);
-    }
-
-    /// The state of a process: a letter, as in `ps`.
-    fn state(pid: u32) -> Option<char> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it is in parentheses and may hold anything.
-        stat.rsplit_once(") ")?.1.chars().next()
-    }
-
-    /// Whether it runs, or could. Who waits for an orphan, and when, is not the pool's to decide.
-    fn is_there(pid: u32) -> bool {
-        state(pid).is_some_and(|state| state != 'Z' && state != 'X')
     }
 
     fn workers_that_lost_the_kernels_signal_end_with_a_killed_parent(subject: &Subject) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pool_core::error::Exit;
 use pool_core::spawner::Signal;
 use rustix::process::{Pid, kill_process};
+use xtests::processes::{self, eventually};
 
 use crate::harness::{Method, Named, bystander, read_all, start, start_up, start_with_pipe};
 
@@ -42,30 +43,24 @@ pub(crate) fn children() -> Vec<i32> {
     let numbers =
         fs::read_dir("/proc").expect("listed").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let pids = numbers.filter_map(|number| number.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|stat| stat.1 == std::process::id() as i32)).collect()
-}
-
-/// A process's state and its parent.
-fn stat(pid: i32) -> Option<(char, i32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut words = rest.split(' ');
-    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
+    pids.filter(|pid: &i32| processes::parent_of(pid.cast_unsigned()) == Some(std::process::id())).collect()
 }
 
 pub(crate) fn parent_of(pid: i32) -> i32 {
-    stat(pid).expect("it lives").1
+    processes::parent_of(pid.cast_unsigned()).expect("it lives").cast_signed()
 }
 
 pub(crate) fn is_asleep(pid: i32) -> bool {
-    stat(pid).expect("it lives").0 == 'S'
+    state(pid) == 'S'
+}
+
+fn state(pid: i32) -> char {
+    processes::state(pid.cast_unsigned()).expect("it lives")
 }
 
 pub(crate) fn stop(pid: i32) {
     kill_process(Pid::from_raw(pid).expect("a pid"), rustix::process::Signal::STOP).expect("stopped");
-    while stat(pid).expect("it lives").0 != 'T' {
-        std::thread::yield_now();
-    }
+    eventually("it has stopped", || state(pid) == 'T');
 }
 
 /// Some things take a moment more than the last report.

@@ -11,6 +11,7 @@ use super::deeds::{self, Deed, Trap};
 use super::scene::{self, Scene, lost, not_carried, right, settled, works};
 use super::{Event, Held, Seen, Setting, parent, sys};
 use crate::gate::{Gate, PATIENCE};
+use crate::processes::{is_there, parent_of};
 
 /// All of them.
 pub const EVENTS: &[Event] = &[
@@ -294,7 +295,7 @@ fn leaves_heir(setting: &Setting<'_>) -> Held<Seen> {
     let took = start.elapsed();
     let heir = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let heir: u32 = heir.parse().map_err(|_| format!("no process id: {heir}"))?;
-    if !sys::is_there(heir) {
+    if !is_there(heir) {
         return Err("the daemon has ended before".into());
     }
     sys::kill(heir)?;
@@ -375,7 +376,7 @@ fn server_killed(setting: &Setting<'_>) -> Held<Seen> {
 fn without_server(setting: &Setting<'_>) -> Held<Seen> {
     let scene = Scene::begin(setting)?;
     let ((number, call), visitor) = scene.waits()?;
-    let server = sys::parent_of(visitor.pid)?;
+    let server = parent_of(visitor.pid).ok_or("its worker has no parent")?;
     sys::kill(server)?;
     let outcome = settled(number, &call)?;
     let end = match &outcome {

@@ -11,8 +11,9 @@ use pool_core::{Builder, Executor, TaskHandle};
 use process_pool::Bytes;
 
 use super::deeds::{Argument, Deed, Output, Trap, act};
-use super::{Held, Seen, Setting, sys};
+use super::{Held, Seen, Setting};
 use crate::gate::{Gate, PATIENCE, Visitor};
+use crate::processes::is_there;
 
 pub(super) type Call = TaskHandle<Output>;
 pub(super) type Outcome = Result<Output, TaskError>;
@@ -248,7 +249,7 @@ pub(super) fn not_carried(step: CodecStep) -> impl FnOnce(Outcome) -> Held<Strin
 pub(super) fn all_gone(pids: &BTreeSet<u32>, limit: Duration) -> Held<()> {
     let start = Instant::now();
     loop {
-        let left: Vec<_> = pids.iter().filter(|pid| sys::is_there(**pid)).collect();
+        let left: Vec<_> = pids.iter().filter(|pid| is_there(**pid)).collect();
         if left.is_empty() {
             return Ok(());
         }

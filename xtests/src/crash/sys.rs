@@ -1,13 +1,13 @@
 //! What harm takes: calls that have no safe wrapper, and other processes by their number.
 
 #[cfg(unix)]
-pub(super) use unix::{close_all, go_on, is_there, kill, kill_self, leave_heir, stop, trespass};
+pub(super) use unix::{close_all, go_on, kill, kill_self, leave_heir, stop, trespass};
 #[cfg(windows)]
-pub(super) use windows::{close_all, go_on, is_there, kill, kill_self, leave_heir, stop, trespass};
+pub(super) use windows::{close_all, go_on, kill, kill_self, leave_heir, stop, trespass};
 
 #[cfg(unix)]
 mod unix {
-    use rustix::process::{Pid, Signal, getpid, kill_process, test_kill_process};
+    use rustix::process::{Pid, Signal, getpid, kill_process};
 
     fn signal(pid: u32, signal: Signal) -> Result<(), String> {
         kill_process(process(pid), signal).map_err(|error| format!("no signal reaches {pid}: {error}"))
@@ -28,18 +28,6 @@ mod unix {
 
     pub(crate) fn go_on(pid: u32) -> Result<(), String> {
         signal(pid, Signal::CONT)
-    }
-
-    /// Whether it runs, or could. Who waits for an orphan, and when, is not the pool's to decide.
-    pub(crate) fn is_there(pid: u32) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        // The name before it is in parentheses and may hold anything.
-        let state = stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
-        match state {
-            Some('Z' | 'X') => false,
-            Some(_) => true,
-            None => !cfg!(target_os = "linux") && test_kill_process(process(pid)).is_ok(),
-        }
     }
 
     pub(crate) fn kill_self() {
@@ -135,11 +123,6 @@ mod windows {
     pub(crate) fn leave_heir() -> u32 {
         unreachable!("such events are unfit here")
     }
-
-    /// A number may be somebody else's by now, so nobody is asked; the pool's job object ends what is left.
-    pub(crate) fn is_there(_: u32) -> bool {
-        false
-    }
 }
 
 /// Whether this is not Windows itself.
@@ -172,20 +155,6 @@ pub(super) fn bury() -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Who has started a process.
-#[cfg(target_os = "linux")]
-pub(super) fn parent_of(pid: u32) -> Result<u32, String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| error.to_string())?;
-    // The name before it is in parentheses and may hold anything.
-    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
-    parent.ok_or_else(|| format!("no parent in {stat:?}"))
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn parent_of(_: u32) -> Result<u32, String> {
-    unreachable!("such events are unfit here")
 }
 
 /// A control group that takes but so much memory, until dropped.

@@ -15,6 +15,7 @@ use super::bench::Bench;
 use super::cases::end;
 use super::tools::read_all;
 use crate::leaks::Inventory;
+use crate::processes::{eventually, state};
 use crate::scarce::Descriptors;
 
 /// What this process's descriptors refer to.
@@ -28,9 +29,7 @@ pub(super) fn targets() -> BTreeSet<String> {
 pub(super) fn stop(pid: u32) {
     let number = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
     kill_process(number, rustix::process::Signal::STOP).expect("stopped");
-    while !fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives").contains(") T ") {
-        std::thread::yield_now();
-    }
+    eventually("it has stopped", || state(pid).expect("it lives") == 'T');
 }
 
 fn inventory() -> Inventory {

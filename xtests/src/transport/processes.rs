@@ -86,12 +86,10 @@ impl Errand {
     fn is_asleep(&self, bench: &Bench<'_>) {
         #[cfg(target_os = "linux")]
         {
-            let stat = format!("/proc/{}/stat", self.worker.pid().expect("a child"));
-            let deadline = std::time::Instant::now() + bench.candidate.patience;
-            while !std::fs::read_to_string(&stat).expect("it lives").contains(") S ") {
-                assert!(std::time::Instant::now() < deadline, "it has room for everything");
-                std::thread::yield_now();
-            }
+            use crate::processes::{eventually_within, state};
+
+            let pid = self.worker.pid().expect("a child");
+            eventually_within(bench.candidate.patience, "it has no room", || state(pid).expect("it lives") == 'S');
         }
         let _ = bench;
     }

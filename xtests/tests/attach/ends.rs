@@ -11,9 +11,10 @@ use process_pool::{Executor, Shutdown, TaskError};
 use xtests::calls::lost;
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::eventually_within;
 use xtests::runner::{Case, Subject};
 
-use crate::kit::{self, Hand, PATIENCE, PROMPTLY, asks_for_pid, eventually, settled};
+use crate::kit::{self, Hand, PATIENCE, PROMPTLY, asks_for_pid, settled};
 
 pub(crate) const CASES: &[Case] = cases![
     a_pool_that_nobody_joined_and_nobody_called_ends_at_once,
@@ -75,7 +76,7 @@ fn a_pool_that_is_not_built_leaves_nothing(_: &Subject) {
     let attach = kit::attach();
     let invitation = attach.invitations().issue().expect("an invitation");
     let mut hand = Hand::starts(&invitation);
-    eventually("it has joined", || attach.invitations().waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || attach.invitations().waiting() == 1);
     assert!(kit::builder(attach).max_workers(0).build().is_err());
     assert_eq!(hand.ends_within(PATIENCE).code(), Some(1));
 }
@@ -96,7 +97,7 @@ fn an_attached_worker_is_killed_with_the_others(_: &Subject) {
 fn a_worker_that_waits_ends_with_the_pool(_: &Subject) {
     let (pool, invitations) = kit::pool(1);
     let mut hand = Hand::starts(&invitations.issue().expect("an invitation"));
-    eventually("it has joined", || invitations.waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || invitations.waiting() == 1);
     drop(pool);
     assert_eq!(hand.ends_within(PATIENCE).code(), Some(1));
 }

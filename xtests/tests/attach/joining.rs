@@ -10,9 +10,10 @@ use process_pool::spawn::{Invitation, InviteError};
 use xtests::calls::lost;
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::eventually_within;
 use xtests::runner::{Case, Subject};
 
-use crate::kit::{self, Hand, PATIENCE, asks_for_pid, eventually, is_turned_away, settled};
+use crate::kit::{self, Hand, PATIENCE, asks_for_pid, is_turned_away, settled};
 
 pub(crate) const CASES: &[Case] = cases![
     a_worker_started_by_hand_joins_and_answers,
@@ -50,7 +51,7 @@ fn a_worker_started_by_hand_joins_and_answers(_: &Subject) {
 fn a_worker_that_comes_before_the_first_call_waits_for_it(_: &Subject) {
     let (pool, invitations) = kit::pool(1);
     let hand = Hand::starts(&invitations.issue().expect("an invitation"));
-    eventually("it has joined", || invitations.waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || invitations.waiting() == 1);
     assert_eq!(pool.workers(), 0, "nobody needs it yet");
     assert_eq!(settled(&asks_for_pid(&pool)).expect("a result"), hand.pid());
     assert_eq!((pool.workers(), invitations.waiting()), (1, 0));
@@ -104,10 +105,10 @@ fn a_killed_worker_costs_its_call_and_another_one_goes_on(_: &Subject) {
 fn a_worker_that_dies_while_it_waits_is_never_given_a_call(_: &Subject) {
     let (pool, invitations) = kit::pool(1);
     let mut hand = Hand::starts(&invitations.issue().expect("an invitation"));
-    eventually("it has joined", || invitations.waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || invitations.waiting() == 1);
     hand.kill();
     hand.ends_within(PATIENCE);
-    eventually("it is missed", || invitations.waiting() == 0);
+    eventually_within(PATIENCE, "it is missed", || invitations.waiting() == 0);
     let call = asks_for_pid(&pool);
     let other = Hand::starts(&invitations.issue().expect("an invitation"));
     assert_eq!(settled(&call).expect("a result"), other.pid());

@@ -110,13 +110,3 @@ pub(crate) fn settled<R>(handle: &TaskHandle<R>) -> Result<R, TaskError> {
 pub(crate) fn asks_for_pid(pool: &Executor) -> TaskHandle<u32> {
     pool.submit(|()| std::process::id(), ()).expect("taken")
 }
-
-/// Looks again and again until it is so. For what no event tells: other processes.
-#[track_caller]
-pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "it never came to be: {what}");
-        std::thread::yield_now();
-    }
-}

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use process_pool::spawn::{Attach, Invitation};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use xtests::cases;
+use xtests::processes::eventually_within;
 use xtests::runner::{Case, Subject, skip};
 
 use crate::kit::{self, Hand, PATIENCE, PROMPTLY, asks_for_pid, settled};
@@ -229,7 +230,7 @@ fn who_talks_while_waiting_is_dropped(_: &Subject) {
     let invitation = invitations.issue().expect("an invitation").to_string();
     let stream = connect(&invitation);
     (&stream).write_all(&greeting(&invitation, 1)).expect("it listens");
-    kit::eventually("it has joined", || invitations.waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || invitations.waiting() == 1);
     (&stream).write_all(b"let me in").expect("it listens");
     assert_eq!(answer(&stream), None);
     assert_eq!(invitations.waiting(), 0);
@@ -250,7 +251,7 @@ fn nothing_of_the_door_is_inherited(_: &Subject) {
     let mut waits = Hand::starts(&invitations.issue().expect("an invitation"));
     assert_eq!(settled(&asks_for_pid(&pool)).expect("a result"), waits.pid());
     let second = Hand::starts(&invitations.issue().expect("an invitation"));
-    kit::eventually("it has joined", || invitations.waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || invitations.waiting() == 1);
     assert_eq!(inherited(), before);
     drop(second);
     drop(pool);
@@ -305,11 +306,11 @@ impl Watcher {
 fn a_door_closes_even_where_no_descriptor_may_be_waited_for(_: &Subject) {
     let (pool, invitations) = kit::pool(1);
     let mut hand = Hand::starts(&invitations.issue().expect("an invitation"));
-    kit::eventually("it has joined", || invitations.waiting() == 1);
+    eventually_within(PATIENCE, "it has joined", || invitations.waiting() == 1);
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: before.maximum }).expect("lowered");
     hand.kill();
-    kit::eventually("it is missed", || invitations.waiting() == 0);
+    eventually_within(PATIENCE, "it is missed", || invitations.waiting() == 0);
     let start = Instant::now();
     drop(pool);
     assert!(start.elapsed() < PROMPTLY, "{:?}", start.elapsed());

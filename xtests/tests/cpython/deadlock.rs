@@ -13,9 +13,8 @@ use process_pool::worker::WorkerEntry;
 use process_pool::{Bytes, Context, Executor, RestartLimit, Shutdown, TaskError};
 use xtests::calls::{run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
+use xtests::processes::eventually;
 use xtests::runner::{Subject, kill_if_there, skip};
-
-use crate::tools::eventually;
 
 /// Far more than a pipe holds.
 const LARGE: usize = 8 << 20;

@@ -9,9 +9,10 @@ use process_pool::{Bytes, Executor, OnWorkerLoss, TaskError, TaskHandle};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xtests::calls::{exit, pid, run, same, submit};
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::eventually;
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{eventually, path};
+use crate::tools::path;
 
 /// CPython allows 61 on Windows, as many as one thread can wait for there.
 pub(crate) fn max_workers_too_large(subject: &Subject) {

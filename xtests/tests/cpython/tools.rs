@@ -2,20 +2,8 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use xtests::gate::PATIENCE;
-
-/// Looks again and again until it holds; for what happens without anybody's being told.
-#[track_caller]
-pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "in vain waited until {what}");
-        std::thread::yield_now();
-    }
-}
 
 /// A path of the case, as an argument for calls.
 pub(crate) fn path(dir: &Path, name: &str) -> String {

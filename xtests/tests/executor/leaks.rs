@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use process_pool::{Context, Executor, TaskHandle};
 use xtests::calls::{exit, lost, run, same, submit};
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::{eventually, parent_of};
 use xtests::runner::{Subject, skip};
-
-use crate::tools::eventually;
 
 /// How many descriptors and threads a process has.
 fn held(pid: u32) -> (usize, usize) {
@@ -15,19 +14,12 @@ fn held(pid: u32) -> (usize, usize) {
     (count("fd"), count("task"))
 }
 
-fn parent_of(pid: u32) -> u32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-    // The name before it is in parentheses and may hold anything.
-    let fields = stat.rsplit_once(") ").expect("a name").1;
-    fields.split(' ').nth(1).expect("a parent").parse().expect("a number")
-}
-
 /// Has every worker run at the same time, so that all are there; and tells who has started them.
 fn all_there(pool: &Executor) -> u32 {
     let gate = Gate::new();
     let calls: Vec<_> = (0..pool.max_workers()).map(|_| submit(pool, wait_at, gate.port())).collect();
     let visitors = gate.arrivals(pool.max_workers());
-    let starter = parent_of(visitors[0].pid);
+    let starter = parent_of(visitors[0].pid).expect("it is there");
     drop(visitors);
     assert!(calls.into_iter().map(TaskHandle::result).all(|result| result.is_ok()));
     starter

@@ -14,9 +14,10 @@ use process_pool::{
 };
 use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
+use xtests::processes::eventually;
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{Chance, eventually, file, kill, kill_if_there, leave_trace, traces};
+use crate::tools::{Chance, file, kill, kill_if_there, leave_trace, traces};
 
 fn abort((): ()) {
     std::process::abort();

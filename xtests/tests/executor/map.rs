@@ -7,9 +7,10 @@ use process_pool::error::CodecStep;
 use process_pool::{Shutdown, SubmitError, TaskError};
 use xtests::calls::{exit, run, same, submit};
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::eventually;
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, eventually, file, leave_trace, traces};
+use crate::tools::{Act, Whim, file, leave_trace, traces};
 
 fn square(n: u64) -> u64 {
     n * n

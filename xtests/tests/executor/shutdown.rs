@@ -8,9 +8,10 @@ use process_pool::error::Exit;
 use process_pool::{Executor, Shutdown, SubmitError, TaskError, TaskHandle};
 use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, Visitor, wait_at};
+use xtests::processes::eventually;
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Whim, eventually, kill};
+use crate::tools::{Act, Whim, kill};
 
 const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false };
 

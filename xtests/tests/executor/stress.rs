@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, RwLock, mpsc};
 use process_pool::{Executor, ReturnWhen, TaskError, TaskHandle, wait};
 use xtests::calls::{same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
+use xtests::processes::eventually;
 use xtests::runner::{Subject, skip};
-
-use crate::tools::eventually;
 
 /// Submits from eight threads until the pool is taken away at half time; what was accepted.
 fn submit_until_it_goes(pool: Executor, take: impl FnOnce(Executor) + Send) -> Vec<(u64, TaskHandle<u64>)> {

@@ -35,16 +35,6 @@ pub(crate) fn kill(pid: u32) {
     assert!(kill_if_there(pid), "{pid} is there");
 }
 
-/// Looks again and again until it holds; for what happens without anybody's being told.
-#[track_caller]
-pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + xtests::gate::PATIENCE;
-    while !holds() {
-        assert!(std::time::Instant::now() < deadline, "in vain waited until {what}");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-}
-
 /// Numbers by chance, the same each time.
 pub(crate) struct Chance(pub(crate) u64);
 

@@ -107,25 +107,6 @@ pub(crate) fn breaks<R: Debug>(
     assert!(start.elapsed() < PROMPTLY, "{:?}", start.elapsed());
 }
 
-/// Looks again and again until it is so. For what no event tells: other processes.
-#[cfg(target_os = "linux")]
-#[track_caller]
-pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "it never came to be: {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// The state of a process: a letter, as in `ps`.
-#[cfg(target_os = "linux")]
-pub(crate) fn state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in parentheses and may hold anything.
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
 /// Writes an executable file.
 #[cfg(unix)]
 pub(crate) fn write_program(path: &std::path::Path, text: &str) {

@@ -13,6 +13,7 @@ use process_pool::{BuildError, Executor, TaskError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::eventually_within;
 use xtests::runner::{Case, Subject, skip};
 
 use crate::kit::{self, PROMPTLY, settled};
@@ -208,7 +209,7 @@ fn descriptors_that_run_out_while_a_worker_starts_do_no_harm(subject: &Subject) 
     let call = pool.submit(|n: u8| n, 1).expect("taken");
     let starting = gate.arrival();
     // It may be here before its start has returned.
-    kit::eventually("the worker is known", || !pool.worker_pids().is_empty());
+    eventually_within(kit::PATIENCE, "the worker is known", || !pool.worker_pids().is_empty());
     let limit = Lowered::to(Resource::Nofile, 0);
     starting.pass();
     assert_eq!(settled(&call).expect("a result"), 1);
@@ -246,7 +247,7 @@ fn wherever_processes_run_out_the_error_says_so(subject: &Subject) {
             Outcome::Works => works += 1,
             Outcome::Fails => println!("{spare} do not do"),
         }
-        kit::eventually("threads have ended", || threads() == before);
+        eventually_within(kit::PATIENCE, "threads have ended", || threads() == before);
     }
     assert!(works > 0, "so many must do");
 }

@@ -18,9 +18,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use xtests::calls::{lost, pid};
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
+use xtests::processes::{eventually_within, state};
 use xtests::runner::{Case, Subject};
 
-use crate::kit::{self, PATIENCE, PROMPTLY, call, eventually, panicked, settled};
+use crate::kit::{self, PATIENCE, PROMPTLY, call, panicked, settled};
 
 pub(crate) const CASES: &[Case] = cases![
     what_a_task_prints_is_not_taken_for_a_frame,
@@ -259,7 +260,7 @@ fn calls_behind_a_stopped_worker_move_on(subject: &Subject) {
     let stopped = visitors.pop().expect("the second");
     let (stopped_pid, other_pid) = (stopped.pid, visitors[0].pid);
     signal(stopped_pid, Signal::STOP);
-    eventually("the worker is stopped", || kit::state(stopped_pid) == Some('T'));
+    eventually_within(PATIENCE, "the worker is stopped", || state(stopped_pid) == Some('T'));
     // Some of these are sent to the one that is stopped.
     let behind: Vec<_> = (0..50).map(|_| pool.submit(pid, ()).expect("taken")).collect();
     drop(visitors);

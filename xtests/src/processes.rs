@@ -1,0 +1,93 @@
+//! Processes by their numbers, as the system tells of them; and patience with what nobody tells of.
+
+use std::time::{Duration, Instant};
+
+use crate::gate::PATIENCE;
+
+/// Looks again and again until it is so: for what no event tells.
+///
+/// # Panics
+/// If it does not come to be within [`PATIENCE`].
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(PATIENCE, what, is_so);
+}
+
+/// The same, with another patience.
+///
+/// # Panics
+/// If it does not come to be within `limit`.
+#[track_caller]
+pub fn eventually_within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain waited until {what}");
+        // Whoever is to make it so may need this core.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The state of a process: a letter, as in `ps`. `None` if there is no such process, or this is not Linux.
+pub fn state(pid: u32) -> Option<char> {
+    fields(pid)?.chars().next()
+}
+
+/// Who has started a process, or has inherited it. `None` if there is no such process, or this is not Linux.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    fields(pid)?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Whether it runs, or could. Who waits for an orphan, and when, is not the pool's to decide.
+///
+/// On Windows always false: a number may be somebody else's by now, so nobody is asked; the pool's job object ends
+/// what is left.
+pub fn is_there(pid: u32) -> bool {
+    match state(pid) {
+        Some('Z' | 'X') => false,
+        Some(_) => true,
+        None => is_known(pid),
+    }
+}
+
+/// What the system says of a process after its name, which is in parentheses and may hold anything.
+fn fields(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(") ")?.1.to_owned())
+}
+
+/// Where there are no states: whether a signal would reach it.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_known(pid: u32) -> bool {
+    use rustix::process::{Pid, test_kill_process};
+
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+#[cfg(any(windows, target_os = "linux"))]
+fn is_known(_: u32) -> bool {
+    false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_there_until_it_has_ended() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("it starts");
+        let pid = child.id();
+        assert!(is_there(pid));
+        assert_eq!(parent_of(pid), Some(std::process::id()));
+        eventually("it waits for input", || state(pid) == Some('S'));
+        drop(child.stdin.take());
+        // Nobody has waited for it, but it can do nothing any more.
+        eventually("it has ended", || state(pid) == Some('Z'));
+        assert!(!is_there(pid));
+        child.wait().expect("waited for");
+        assert_eq!((state(pid), parent_of(pid)), (None, None));
+        assert!(!is_there(pid));
+    }
+}
