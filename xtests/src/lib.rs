@@ -6,6 +6,7 @@
 //! - [`calls`]: calls that many cases make, and what comes of them.
 //! - [`gate`]: where a call waits until its case lets it go on.
 //! - [`processes`]: what the system tells of processes, and patience with what it does not tell.
+//! - [`random`]: numbers by chance, the same for the same seed.
 //! - [`crash`]: what may happen to workers, calls and parents, as a table that judges itself.
 //! - [`transport`]: judges any transport, by the laws of the trait.
 //! - [`spawner`]: the same for spawners.
@@ -33,6 +34,7 @@ pub mod crash;
 pub mod gate;
 pub mod mutants;
 pub mod processes;
+pub mod random;
 pub mod runner;
 pub mod spawner;
 pub mod transport;

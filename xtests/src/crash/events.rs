@@ -12,6 +12,7 @@ use super::scene::{self, Scene, lost, not_carried, right, settled, works};
 use super::{Event, Held, Seen, Setting, parent, sys};
 use crate::gate::{Gate, PATIENCE};
 use crate::processes::{is_there, parent_of};
+use crate::random::Random;
 
 /// All of them.
 pub const EVENTS: &[Event] = &[
@@ -150,18 +151,18 @@ fn random_instants(setting: &Setting<'_>) -> Held<Seen> {
     let scene = Scene::empty(setting, |builder| builder.restart_limit(patient))?;
     let seed = seed();
     println!("{SEED}={seed}");
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let (mut calls, mut kills) = (Vec::new(), 0);
     let mut pids = BTreeSet::new();
     for n in 0..CALLS {
-        calls.push(scene.call(|argument| argument.bytes = (random.next() % 100_000) as usize)?);
+        calls.push(scene.call(|argument| argument.bytes = random.below(100_000) as usize)?);
         if n % (CALLS / KILLS) == 0 {
             // Any instant will do, that is the point.
-            std::thread::sleep(Duration::from_micros(random.next() % 3000));
+            std::thread::sleep(Duration::from_micros(random.below(3000)));
             let living = scene.pool.worker_pids();
             pids.extend(&living);
             if !living.is_empty() {
-                let victim = living[(random.next() % living.len() as u64) as usize];
+                let victim = living[random.below(living.len() as u64) as usize];
                 // It may have been killed before, and be gone by now.
                 kills += u32::from(sys::kill(victim).is_ok());
             }
@@ -189,18 +190,6 @@ fn seed() -> u64 {
     let given = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
     let since = || std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     given.unwrap_or_else(|| u64::from(std::process::id()) << 32 ^ since().as_nanos() as u64)
-}
-
-/// Xorshift: enough to be different each time, and the same again for a seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }
 
 fn initializer_panics(setting: &Setting<'_>) -> Held<Seen> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pool_core::transport::{Channel, Link, Outgoing, Payload, Seq, Ticket, Transport};
 
 pub use super::recorder::{Event, Recorder};
+pub use crate::random::Random;
 
 /// A link, what it tells, and its other end.
 pub type Pair = (Arc<dyn Link>, Arc<Recorder>, Box<dyn Channel>);
@@ -47,24 +48,7 @@ pub fn send(link: &dyn Link, seq: Option<u64>, head: &[u8], body: &[u8]) {
     link.send(Outgoing { seq: seq.map(Seq), head, body: &Payload::copied(body) });
 }
 
-/// Numbers that look random and are the same for the same seed.
-#[derive(Debug)]
-pub struct Random(u64);
-
 impl Random {
-    /// Those of this seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// The next one, below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-
     /// A frame whose size is mostly small and sometimes not, and that knows its own place and hash.
     pub fn frame(&mut self, place: u64, size_max: u64) -> Vec<u8> {
         let size = match self.below(20) {

@@ -3,21 +3,22 @@
 use process_pool::{Shutdown, SubmitError, TaskError, TaskHandle, TaskState, as_completed};
 use xtests::calls::{run, same, submit};
 use xtests::gate::{Gate, wait_at};
+use xtests::random::Random;
 use xtests::runner::Subject;
 
-use crate::tools::{Act, Chance, Whim, file, leave_trace, traces};
+use crate::tools::{Act, Whim, file, leave_trace, traces};
 
 /// S19 made better, D34: `true` means that the body never ran; this is what claim words are for.
 pub(crate) fn two_thousand_random_cancels_are_exact(subject: &Subject) {
-    let (pool, path, mut chance) = (subject.pool(2), file(&subject.dir), Chance(1));
+    let (pool, path, mut random) = (subject.pool(2), file(&subject.dir), Random::new(1));
     let mut handles = Vec::new();
     let mut cancelled = Vec::new();
     while cancelled.len() < 2_000 {
         let n = handles.len() as u64;
         handles.push(submit(&pool, leave_trace, (path.clone(), n)));
-        if chance.below(3) == 0 {
+        if random.below(3) == 0 {
             // Mostly one of the newest, which may be anywhere between the queue and the worker.
-            let back = chance.below(40).min(handles.len() - 1);
+            let back = (random.below(40) as usize).min(handles.len() - 1);
             let index = handles.len() - 1 - back;
             if !handles[index].cancelled() {
                 cancelled.push((index, handles[index].cancel()));

@@ -15,9 +15,10 @@ use process_pool::{
 use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::processes::eventually;
+use xtests::random::Random;
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{Chance, file, kill, kill_if_there, leave_trace, traces};
+use crate::tools::{file, kill, kill_if_there, leave_trace, traces};
 
 fn abort((): ()) {
     std::process::abort();
@@ -103,10 +104,10 @@ pub(crate) fn any_end_of_a_worker_is_the_loss_of_its_call(subject: &Subject) {
 /// loky: `test_crash_races`. Many calls, of which many end their worker: exactly those are lost, and each
 /// of them ran once.
 pub(crate) fn of_many_calls_exactly_the_fatal_ones_are_lost(subject: &Subject) {
-    let (pool, path, mut chance) = (subject.pool(2), file(&subject.dir), Chance(3));
+    let (pool, path, mut random) = (subject.pool(2), file(&subject.dir), Random::new(3));
     let calls: Vec<_> = (0..300)
         .map(|n| {
-            let fatal = chance.below(8) == 0;
+            let fatal = random.below(8) == 0;
             let argument = (path.clone(), n);
             let handle =
                 if fatal { submit(&pool, trace_and_exit, argument) } else { submit(&pool, leave_trace, argument) };
@@ -126,13 +127,13 @@ pub(crate) fn of_many_calls_exactly_the_fatal_ones_are_lost(subject: &Subject) {
 
 /// At-most-once under fire: workers are killed at any moment while tiny calls run.
 pub(crate) fn no_call_runs_twice_while_workers_are_killed(subject: &Subject) {
-    let (pool, path, mut chance) = (subject.pool(2), file(&subject.dir), Chance(5));
+    let (pool, path, mut random) = (subject.pool(2), file(&subject.dir), Random::new(5));
     let mut lost = 0;
     let handles: Vec<_> = (0..2_000)
         .map(|n| {
-            if chance.below(40) == 0 {
+            if random.below(40) == 0 {
                 let pids = pool.worker_pids();
-                if let Some(pid) = pids.get(chance.below(2)) {
+                if let Some(pid) = pids.get(random.below(2) as usize) {
                     kill_if_there(*pid);
                 }
             }

@@ -35,18 +35,6 @@ pub(crate) fn kill(pid: u32) {
     assert!(kill_if_there(pid), "{pid} is there");
 }
 
-/// Numbers by chance, the same each time.
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    /// One below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        // Knuth's MMIX generator; its upper bits are good enough.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-}
-
 /// What a [`Whim`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Act {
