@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use process_pool::{Context, Executor, TaskHandle};
+use process_pool::{Context, Executor};
 use xtests::calls::{exit, lost, run, same, submit};
-use xtests::gate::{Gate, wait_at};
 use xtests::processes::{eventually, parent_of};
 use xtests::runner::{Subject, skip};
+
+use crate::tools::all_there;
 
 /// How many descriptors and threads a process has.
 fn held(pid: u32) -> (usize, usize) {
@@ -14,23 +15,17 @@ fn held(pid: u32) -> (usize, usize) {
     (count("fd"), count("task"))
 }
 
-/// Has every worker run at the same time, so that all are there; and tells who has started them.
-fn all_there(pool: &Executor) -> u32 {
-    let gate = Gate::new();
-    let calls: Vec<_> = (0..pool.max_workers()).map(|_| submit(pool, wait_at, gate.port())).collect();
-    let visitors = gate.arrivals(pool.max_workers());
-    let starter = parent_of(visitors[0].pid).expect("it is there");
-    drop(visitors);
-    assert!(calls.into_iter().map(TaskHandle::result).all(|result| result.is_ok()));
-    starter
+/// Who starts the workers, all of which are there then.
+fn starter(pool: &Executor) -> u32 {
+    parent_of(all_there(pool)[0]).expect("it is there")
 }
 
 /// Neither in this process nor in the one that forks. For pools it is `two_hundred_pools_come_and_go` that
 /// looks.
 pub(crate) fn calls_and_deaths_leave_no_descriptor_and_no_thread(subject: &Subject) {
     let pool = subject.pool(2);
-    let starter = all_there(&pool);
-    let look = || (held(std::process::id()), held(starter));
+    let at_first = starter(&pool);
+    let look = || (held(std::process::id()), held(at_first));
     let before = look();
     let results = pool.map(same, 0..10_000).collect::<Result<Vec<_>, _>>().expect("results");
     assert_eq!(results, (0..10_000).collect::<Vec<_>>());
@@ -38,7 +33,7 @@ pub(crate) fn calls_and_deaths_leave_no_descriptor_and_no_thread(subject: &Subje
     for n in 0..200 {
         lost(submit(&pool, exit, n % 100).result());
     }
-    assert_eq!(all_there(&pool), starter);
+    assert_eq!(starter(&pool), at_first);
     eventually("there is as much as before the deaths", || look() == before);
 }
 

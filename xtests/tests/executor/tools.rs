@@ -4,9 +4,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use process_pool::{Executor, TaskHandle};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xtests::calls::submit;
+use xtests::gate::{Gate, wait_at};
 pub(crate) use xtests::runner::kill_if_there;
 
 /// For calls: leaves a trace that it ran.
@@ -27,6 +30,17 @@ pub(crate) fn traces(path: &str) -> Vec<u64> {
 /// The path of a file of the case, as an argument for calls.
 pub(crate) fn file(dir: &Path) -> String {
     dir.join("traces").to_str().expect("a path that is text").to_owned()
+}
+
+/// Has every worker run at the same time, so that all are there. Their processes.
+pub(crate) fn all_there(pool: &Executor) -> Vec<u32> {
+    let gate = Gate::new();
+    let calls: Vec<_> = (0..pool.max_workers()).map(|_| submit(pool, wait_at, gate.port())).collect();
+    let visitors = gate.arrivals(pool.max_workers());
+    let pids = visitors.iter().map(|visitor| visitor.pid).collect();
+    drop(visitors);
+    assert!(calls.into_iter().map(TaskHandle::result).all(|result| result.is_ok()));
+    pids
 }
 
 /// Kills a process that is there.
