@@ -40,6 +40,7 @@ pub mod spawner;
 pub mod transport;
 
 mod args;
+mod judge;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod scarce;

@@ -11,21 +11,18 @@ use pool_core::worker::WorkerEntry;
 
 use super::jobs;
 use super::tools::{self, Started};
+use crate::judge::{Judged, Terms};
 
 /// A spawner that is to be judged.
 pub struct Candidate {
-    name: String,
+    terms: Terms,
     make: Box<dyn Fn() -> Arc<dyn Spawner> + Send + Sync>,
     pub(super) entry: Option<Box<dyn Entry>>,
-    /// What part of the usual work the cases do: one in so many.
-    divisor: u64,
-    pub(super) patience: Duration,
-    pub(super) watchdog: Duration,
 }
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Candidate").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Candidate").field("name", &self.terms.name).finish_non_exhaustive()
     }
 }
 
@@ -33,12 +30,9 @@ impl Candidate {
     /// Judges the spawners that this makes; `name` is what the cases are called after.
     pub fn new<S: Spawner + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         Self {
-            name: name.to_owned(),
+            terms: Terms::new(name, Duration::from_secs(20), Duration::from_secs(60)),
             make: Box::new(move || Arc::new(make())),
             entry: None,
-            divisor: 1,
-            patience: Duration::from_secs(20),
-            watchdog: Duration::from_secs(60),
         }
     }
 
@@ -51,20 +45,23 @@ impl Candidate {
     /// The same, judged quickly. For spawners that are known to break a law.
     #[must_use]
     pub fn in_brief(self) -> Self {
-        Self { divisor: 10, patience: Duration::from_secs(5), watchdog: Duration::from_secs(15), ..self }
+        Self { terms: self.terms.in_brief(), ..self }
     }
 
     /// What its cases are called after.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.terms.name
+    }
+}
+
+impl Judged for Candidate {
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 }
 
 /// What a case gets.
-#[derive(Debug)]
-pub(super) struct Bench<'a> {
-    pub(super) candidate: &'a Candidate,
-}
+pub(super) type Bench<'a> = crate::judge::Bench<'a, Candidate>;
 
 impl Bench<'_> {
     /// The spawner, ready. To be called first thing in a case: some take only a process without threads.
@@ -74,15 +71,6 @@ impl Bench<'_> {
         let spawner = (self.candidate.make)();
         spawner.prepare(WorkerEntry::of(jobs::work)).expect("it can start workers");
         spawner
-    }
-
-    pub(super) fn patience(&self) -> Duration {
-        self.candidate.patience
-    }
-
-    /// So many, or a part of it.
-    pub(super) fn many(&self, usual: u64) -> u64 {
-        (usual / self.candidate.divisor).max(2)
     }
 
     /// Starts a worker that does `job`.

@@ -103,7 +103,7 @@ pub(super) fn no_other_worker_has_the_handles(bench: &Bench<'_>) {
 pub(super) fn a_signal_ends_the_worker_and_no_other(bench: &Bench<'_>) {
     let spawner = bench.spawner();
     let (other, other_reader) = bench.start_up(&*spawner, "idle");
-    for signal in [Signal::Kill, Signal::Terminate].repeat(bench.many(10) as usize) {
+    for signal in [Signal::Kill, Signal::Terminate].repeat(bench.many(10).max(2) as usize) {
         let (started, reader) = bench.start_up(&*spawner, "busy");
         started.worker.signal(signal).expect("sent");
         is_gone(bench, reader);
@@ -268,7 +268,7 @@ pub(super) fn a_panicking_exit_callback_harms_nobody(bench: &Bench<'_>) {
 
 pub(super) fn many_threads_may_spawn(bench: &Bench<'_>) {
     let spawner = &*bench.spawner();
-    let rounds = bench.many(10);
+    let rounds = bench.many(10).max(2);
     std::thread::scope(|scope| {
         for code in 0..8u8 {
             scope.spawn(move || {

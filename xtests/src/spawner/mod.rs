@@ -21,34 +21,18 @@ mod jobs;
 mod linux;
 pub mod tools;
 
-use std::path::Path;
-
 use pool_core::spawner::Arrival;
 
 pub use bench::Candidate;
 pub(crate) use jobs::{is_job, play, work};
 
-use bench::Bench;
-
+use crate::judge::{self, Case, laws};
 use crate::trial::{self, Trial};
-
-/// A case of a law.
-struct Case {
-    law: &'static str,
-    name: &'static str,
-    run: fn(&Bench<'_>),
-}
-
-macro_rules! laws {
-    ($($law:ident: $($file:ident :: $name:ident),+;)+) => {
-        &[$($(Case { law: stringify!($law), name: stringify!($name), run: $file::$name }),+),+]
-    };
-}
 
 /// Elsewhere the system does not tell.
 #[cfg(not(target_os = "linux"))]
 mod linux {
-    use super::Bench;
+    use super::bench::Bench;
 
     pub(super) fn not_here(_: &Bench<'_>) {
         crate::trial::skip("what a process has is looked for on Linux only")
@@ -61,7 +45,7 @@ mod linux {
     pub(super) use not_here as a_large_parent_starts_workers_as_fast;
 }
 
-const CASES: &[Case] = laws! {
+const CASES: &[Case<Candidate>] = laws! {
     S1:
         cases::every_exit_is_reported,
         cases::no_exit_is_reported_before_the_end;
@@ -120,9 +104,5 @@ pub(crate) const LEFT_BEHIND: &str = "S7";
 
 /// Every case, with its law.
 pub(crate) fn trials(candidate: &Candidate) -> impl Iterator<Item = (&'static str, Trial<'_>)> {
-    CASES.iter().map(|case| {
-        let run = |_: &Path| (case.run)(&Bench { candidate });
-        let name = format!("{}::{}::{}", candidate.name(), case.law, case.name);
-        (case.law, Trial { watchdog: candidate.watchdog, ..Trial::new(name, run) })
-    })
+    judge::trials(CASES, candidate)
 }

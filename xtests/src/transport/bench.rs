@@ -8,6 +8,7 @@ use pool_core::transport::{LinkCaps, Transport};
 
 use super::recorder::{PATIENCE, Recorder};
 use super::tools::{Half, Pair, connect};
+use crate::judge::{Judged, Terms};
 use crate::trial::skip;
 
 type Make = Box<dyn Fn() -> Box<dyn Transport> + Send + Sync>;
@@ -15,18 +16,14 @@ type MakeLimited = Box<dyn Fn(usize) -> Box<dyn Transport> + Send + Sync>;
 
 /// A transport that is to be judged.
 pub struct Candidate {
-    pub(super) name: String,
+    terms: Terms,
     make: Make,
     limited: Option<MakeLimited>,
-    /// What part of the usual work the cases do: one in so many.
-    divisor: u64,
-    pub(super) patience: Duration,
-    pub(super) watchdog: Duration,
 }
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Candidate").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Candidate").field("name", &self.terms.name).finish_non_exhaustive()
     }
 }
 
@@ -34,12 +31,9 @@ impl Candidate {
     /// Judges the transports that this makes; `name` is what the cases are called after.
     pub fn new<T: Transport + 'static>(name: &str, make: impl Fn() -> T + Send + Sync + 'static) -> Self {
         Self {
-            name: name.to_owned(),
+            terms: Terms::new(name, PATIENCE, Duration::from_secs(120)),
             make: Box::new(move || Box::new(make())),
             limited: None,
-            divisor: 1,
-            patience: PATIENCE,
-            watchdog: Duration::from_secs(120),
         }
     }
 
@@ -59,12 +53,12 @@ impl Candidate {
     /// transports that are known to break a law.
     #[must_use]
     pub fn in_brief(self) -> Self {
-        Self { divisor: 10, patience: Duration::from_secs(5), watchdog: Duration::from_secs(15), ..self }
+        Self { terms: self.terms.in_brief(), ..self }
     }
 
     /// What its cases are called after.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.terms.name
     }
 
     pub(super) fn transport(&self) -> Box<dyn Transport> {
@@ -72,11 +66,14 @@ impl Candidate {
     }
 }
 
-/// What a case gets.
-#[derive(Debug)]
-pub(super) struct Bench<'a> {
-    pub(super) candidate: &'a Candidate,
+impl Judged for Candidate {
+    fn terms(&self) -> &Terms {
+        &self.terms
+    }
 }
+
+/// What a case gets.
+pub(super) type Bench<'a> = crate::judge::Bench<'a, Candidate>;
 
 impl Bench<'_> {
     /// The transport.
@@ -120,14 +117,9 @@ impl Bench<'_> {
     }
 
     pub(super) fn half_of(&self, transport: &dyn Transport) -> Half {
-        let events = Recorder::with_patience(self.candidate.patience);
+        let events = Recorder::with_patience(self.patience());
         let (link, ticket) = transport.open(events.clone()).expect("a link");
         (Arc::from(link), events, ticket)
-    }
-
-    /// So many, or a part of it.
-    pub(super) fn many(&self, usual: u64) -> u64 {
-        (usual / self.candidate.divisor).max(1)
     }
 
     /// Bytes of a large frame: as many as a large result has, and none like its neighbour.

@@ -24,7 +24,7 @@ pub(super) fn a_link_that_cannot_revoke_says_so_and_its_channel_always_claims(be
 pub(super) fn parent_and_worker_agree_on_every_call(bench: &Bench<'_>) {
     let window = bench.window();
     let calls = bench.many(20_000);
-    let deadline = Instant::now() + bench.candidate.patience;
+    let deadline = Instant::now() + bench.patience();
     let (link, _events, mut channel) = bench.pair();
     let (received, mut revoked) = (AtomicU64::new(0), Vec::new());
     thread::scope(|scope| {

@@ -86,7 +86,7 @@ pub(super) fn a_drive_ends_when_done_at_its_deadline_or_with_the_link(bench: &Be
         let deadline = start + Duration::from_millis(millis);
         assert_eq!(link.drive(&Until { done: &|| false, deadline: Some(deadline) }), Driven::TimedOut);
         assert!(Instant::now() >= deadline);
-        assert!(start.elapsed() < bench.candidate.patience, "much too late");
+        assert!(start.elapsed() < bench.patience(), "much too late");
     }
     drop(channel);
     assert_eq!(drive(&*link, &|| false), Driven::Busy);
@@ -146,7 +146,7 @@ pub(super) fn nothing_is_lost_while_drivers_come_and_go(bench: &Bench<'_>) {
         assert!(entered.swap(false, Ordering::SeqCst));
     });
     let total = || next.load(Ordering::SeqCst);
-    let deadline = Instant::now() + 2 * bench.candidate.patience;
+    let deadline = Instant::now() + 2 * bench.patience();
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut random = Random::new(8);
@@ -204,7 +204,7 @@ pub(super) fn interrupt_brings_the_driver_back(bench: &Bench<'_>) {
             }
             asked.store(round, Ordering::Relaxed);
             link.interrupt();
-            let answered = answers.recv_timeout(bench.candidate.patience);
+            let answered = answers.recv_timeout(bench.patience());
             assert_eq!(answered, Ok(round), "the driver was not woken");
         }
     });

@@ -197,7 +197,7 @@ pub(super) fn a_run_of_frames_is_followed_by_drained(bench: &Bench<'_>) {
     for _ in 0..frames {
         channel.send(b"frame", b"").expect("sent");
     }
-    let deadline = Instant::now() + bench.candidate.patience;
+    let deadline = Instant::now() + bench.patience();
     let count = |log: &[Event]| log.iter().filter(|event| matches!(event, Event::Frame(_))).count();
     let mut log: Vec<Event> = Vec::new();
     // Nothing more is at hand: this is told without anything else happening.
@@ -309,7 +309,7 @@ pub(super) fn the_worker_learns_of_the_end(bench: &Bench<'_>) {
             }
         }
         let mut channel = waits.join().expect("the worker sees the end");
-        let deadline = Instant::now() + bench.candidate.patience;
+        let deadline = Instant::now() + bench.patience();
         // What is on its way at that moment may still find room, but not for long.
         while channel.send(b"late", b"").is_ok() {
             assert!(Instant::now() < deadline, "it sends to nobody");

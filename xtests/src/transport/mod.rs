@@ -26,30 +26,14 @@ mod recorder;
 mod resources;
 pub mod tools;
 
-use std::path::Path;
-
 pub use bench::Candidate;
 
 pub(crate) use processes::play;
 
-use bench::Bench;
-
+use crate::judge::{self, Case, laws};
 use crate::trial::{self, Trial};
 
-/// A case of a law.
-struct Case {
-    law: &'static str,
-    name: &'static str,
-    run: fn(&Bench<'_>),
-}
-
-macro_rules! laws {
-    ($($law:ident: $($file:ident :: $name:ident),+;)+) => {
-        &[$($(Case { law: stringify!($law), name: stringify!($name), run: $file::$name }),+),+]
-    };
-}
-
-const CASES: &[Case] = laws! {
+const CASES: &[Case<Candidate>] = laws! {
     T1:
         frames::frames_of_all_sizes_arrive_in_order_both_ways_at_once,
         frames::empty_frames_are_frames_too,
@@ -126,9 +110,5 @@ pub(crate) const LEFT_BEHIND: &str = "T9";
 
 /// Every case, with its law.
 pub(crate) fn trials(candidate: &Candidate) -> impl Iterator<Item = (&'static str, Trial<'_>)> {
-    CASES.iter().map(|case| {
-        let run = |_: &Path| (case.run)(&Bench { candidate });
-        let name = format!("{}::{}::{}", candidate.name, case.law, case.name);
-        (case.law, Trial { watchdog: candidate.watchdog, ..Trial::new(name, run) })
-    })
+    judge::trials(CASES, candidate)
 }

@@ -89,7 +89,7 @@ impl Errand {
             use crate::processes::{eventually_within, state};
 
             let pid = self.worker.pid().expect("a child");
-            eventually_within(bench.candidate.patience, "it has no room", || state(pid).expect("it lives") == 'S');
+            eventually_within(bench.patience(), "it has no room", || state(pid).expect("it lives") == 'S');
         }
         let _ = bench;
     }
@@ -97,7 +97,7 @@ impl Errand {
     /// Kills the worker, and waits until it is gone.
     fn kill(&self, bench: &Bench<'_>) {
         self.worker.signal(Signal::Kill).expect("sent");
-        self.exit.recv_timeout(bench.candidate.patience).expect("it ends");
+        self.exit.recv_timeout(bench.patience()).expect("it ends");
     }
 }
 

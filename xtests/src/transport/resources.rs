@@ -6,7 +6,7 @@ use super::bench::Bench;
 
 /// Whatever a case can tell on every system: the receiver is let go of.
 pub(super) fn a_dropped_link_lets_go_of_its_receiver(bench: &Bench<'_>) {
-    let deadline = std::time::Instant::now() + bench.candidate.patience;
+    let deadline = std::time::Instant::now() + bench.patience();
     for comes in [true, false] {
         let transport = bench.transport();
         let (link, events, ticket) = bench.half_of(&*transport);
@@ -78,7 +78,7 @@ mod linux {
         channel.send(b"first", b"").expect("sent");
         assert_eq!(events.next_frame(), b"first");
         drop((link, channel));
-        let deadline = Instant::now() + bench.candidate.patience;
+        let deadline = Instant::now() + bench.patience();
         loop {
             let inventory = Inventory::take().expect("this is Linux");
             if inventory.threads() <= at_first {
@@ -144,7 +144,7 @@ mod linux {
             wakes() == before
         };
         // They may still be on their way to sleep after the last frame.
-        let deadline = Instant::now() + bench.candidate.patience;
+        let deadline = Instant::now() + bench.patience();
         while !is_asleep(Duration::from_millis(20)) {
             assert!(Instant::now() < deadline, "they never sleep");
         }
@@ -157,7 +157,7 @@ mod linux {
         let mut refused = 0;
         let mut opened = 0;
         for spare in 0..24 {
-            let (transport, events) = (bench.transport(), Recorder::with_patience(bench.candidate.patience));
+            let (transport, events) = (bench.transport(), Recorder::with_patience(bench.patience()));
             let scarce = Descriptors::limited_to(spare);
             let link = transport.open(events);
             drop(scarce);
