@@ -1,7 +1,8 @@
 //! The laws that every system lets us judge.
 
 use std::io::{BufRead, BufReader, PipeReader, Read};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use pool_core::error::Exit;
@@ -258,7 +259,14 @@ pub(super) fn a_panicking_exit_callback_harms_nobody(bench: &Bench<'_>) {
     let spawner = bench.spawner();
     let (other, _reader) = bench.start_up(&*spawner, "idle");
     let ticket = Ticket { transport: named("exit"), bytes: vec![0], handles: vec![] };
-    spawner.spawn(ticket, Box::new(|_| panic!("on purpose"))).expect("started");
+    let (unwinds, unwound) = mpsc::channel::<()>();
+    let panics = move |_| {
+        let _unwinds = &unwinds;
+        panic!("on purpose");
+    };
+    spawner.spawn(ticket, Box::new(panics)).expect("started");
+    // It is dropped when the panic has been told about, which takes some time.
+    assert_eq!(unwound.recv_timeout(bench.patience()), Err(RecvTimeoutError::Disconnected));
     let next = bench.start(&*spawner, "return", &[9], vec![]).expect("started");
     let report = next.exit.recv_timeout(bench.patience()).expect("reported");
     assert_eq!(report.exit, Exit::Code(9));
