@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg,
@@ -44,7 +44,7 @@ impl Peer {
         #[cfg(target_os = "linux")]
         let process = pid.and_then(|pid| open(pid).ok());
         // Asked after the process was opened: while it holds its end, its number is its own.
-        if has_hung_up(connection.as_fd()) {
+        if lifeline::has_now(connection.as_fd(), PollFlags::empty()) {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(Self {
@@ -60,12 +60,6 @@ fn open(pid: u32) -> io::Result<ParentFd> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(ParentFd::new(pidfd_open(pid, PidfdFlags::empty())?))
-}
-
-fn has_hung_up(connection: BorrowedFd<'_>) -> bool {
-    let mut ends = [PollFd::new(&connection, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    retry_on_intr(|| poll(&mut ends, Some(&now))).is_ok_and(|count| count > 0)
 }
 
 /// A process that was admitted. Dropping it does nothing to the process.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, read};
+use rustix::io::{Errno, read, retry_on_intr};
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::parent_fds::{self, Registered};
@@ -85,8 +85,8 @@ pub(super) fn hold(socket: Arc<OwnedFd>) -> io::Result<()> {
     let is_tied = tie();
     #[cfg(target_os = "linux")]
     if is_tied && sys::die_by(socket.as_fd()).is_ok() {
-        // Or before that line.
-        if is_over(socket.as_fd()) {
+        // Or before that line. Nobody writes, so what can be read is the end.
+        if has_now(socket.as_fd(), PollFlags::IN) {
             die();
         }
         HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
@@ -101,12 +101,11 @@ pub(super) fn hold(socket: Arc<OwnedFd>) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 static HELD: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
 
-/// Whether the other end is closed.
-#[cfg(target_os = "linux")]
-fn is_over(socket: BorrowedFd<'_>) -> bool {
+/// Whether something of `awaited` is there now, or the other end is closed, which is told unasked.
+pub(super) fn has_now(socket: BorrowedFd<'_>, awaited: PollFlags) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut ends = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    rustix::io::retry_on_intr(|| poll(&mut ends, Some(&now))).is_ok_and(|count| count > 0)
+    let mut ends = [PollFd::from_borrowed_fd(socket, awaited)];
+    retry_on_intr(|| poll(&mut ends, Some(&now))).is_ok_and(|count| count > 0)
 }
 
 /// The part of it that holds for any process, whoever started it. A stopped process notices when it goes on.
