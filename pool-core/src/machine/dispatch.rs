@@ -168,7 +168,7 @@ impl Machine {
     pub(super) fn answered(&mut self, id: WorkerId, seq: Seq, claim: Claim, now: Duration) {
         let Some(index) = self.index(id) else { return };
         let worker = &mut self.workers[index];
-        let gone = worker.link_closed && worker.exited;
+        let gone = worker.is_gone();
         let Some(at) = worker.position(seq) else { return };
         let call = worker.sent[at].id;
         worker.sent[at].asked = false;

@@ -81,7 +81,7 @@ impl Machine {
     fn gone(&mut self, id: WorkerId, now: Duration) {
         let Some(index) = self.index(id) else { return };
         let worker = &mut self.workers[index];
-        if !(worker.link_closed && worker.exited) {
+        if !worker.is_gone() {
             return;
         }
         worker.deadline = None;
@@ -187,8 +187,7 @@ impl Machine {
         }
         self.end_all(Signal::Kill, now);
         // Those that are gone were kept for the answers about their calls, which nobody waits for any more.
-        let is_gone = |worker: &&super::workers::Worker| worker.link_closed && worker.exited;
-        let gone: Vec<_> = self.workers.iter().filter(is_gone).map(|worker| worker.id).collect();
+        let gone: Vec<_> = self.workers.iter().filter(|worker| worker.is_gone()).map(|worker| worker.id).collect();
         gone.into_iter().for_each(|id| self.forget_if_empty(id, now));
         self.settle_phase(now);
     }

@@ -170,6 +170,11 @@ impl Worker {
         }
     }
 
+    /// Whether both its link and its process are at their end, so that no more will be heard of it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.link_closed && self.exited
+    }
+
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.
     pub(super) fn stalled(&self, now: Duration) -> bool {
         let usual = self.pace.unwrap_or_default() * 3;
