@@ -63,14 +63,14 @@ impl Decoder {
     fn find(&mut self) -> Result<Option<Found>, Malformed> {
         loop {
             if self.at == self.message.len() {
-                // Nothing is kept while nothing comes.
-                let later = self.later.pop_front();
-                let is_last = later.is_none();
-                (self.message, self.at) = (later.unwrap_or_default(), 0);
-                if is_last {
+                self.at = 0;
+                let Some(later) = self.later.pop_front() else {
+                    // Nothing is kept while nothing comes.
+                    self.message = Vec::new();
                     return Ok(None);
-                }
-                // A message may have nothing of the stream in it.
+                };
+                self.message = later;
+                // It may have nothing of the stream in it.
                 continue;
             }
             let Some(length) = self.length()? else { continue };
