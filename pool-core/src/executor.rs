@@ -1,4 +1,43 @@
 //! The executor and its builder: CPython's `ProcessPoolExecutor`.
+//!
+//! It is what users hold. What it decides is decided in [`machine`](crate::machine), and what it does is done
+//! through the two seams, [`transport`](crate::transport) and [`spawner`](crate::spawner), on whose laws it rests.
+//!
+//! # Laws
+//! Every pool keeps these, whichever its start method and transport. `xtests/executor_laws.md` names for each the
+//! tests that hold it.
+//!
+//! - **E1** Every accepted call is settled, once, and whoever waits for it is told: of its result, or of an error
+//!   of its own. One that is refused never ran. Nothing here hangs unless a call does.
+//! - **E2** A call runs at most once. It is sent again only if it provably never started: it was taken back, or
+//!   its worker is dead and had not come to it, and then twice at most.
+//! - **E3** A worker that dies, however it does, costs one call at most: that which it was running, or, where the
+//!   link cannot tell whether it had begun, that whose turn it was. It is replaced. (A pool that is built to break
+//!   breaks instead.)
+//! - **E4** A result that was sent whole before its worker died counts. One that was not is never seen.
+//! - **E5** A panic, and a value that cannot be encoded, decoded or carried, fails its own call only, and says
+//!   what it was. The worker lives on.
+//! - **E6** Where [`cancel`](TaskHandle::cancel) says true the call never ran and never will, and it is done at
+//!   once. Where the link can revoke, it says so for every call that has not started.
+//! - **E7** A pool breaks only for a reason that it names: an initializer failed, workers came to nothing several
+//!   times in a row, none came up in time, or it was built to break. Then every call fails with that reason, and
+//!   later ones are refused with it.
+//! - **E8** Shutting down, or dropping the pool, finishes what was submitted, or cancels what has not started if
+//!   that is asked for. One that waits returns when no worker is left, and a forced one waits for no call.
+//! - **E9** However its parent ends, by `SIGKILL` too, no worker outlives it by a second, nor does what forks
+//!   workers.
+//! - **E10** Nothing is left behind by calls, by deaths or by pools: no process, thread, descriptor, shared memory
+//!   or file.
+//! - **E11** What the system is short of is waited for, or named in an error. Nothing panics for want of it.
+//! - **E12** What is bounded stays within its bound: workers, calls beyond the reach of `cancel`, the inputs that
+//!   a map takes ahead, a frame's size, the calls that a worker runs in its life.
+//! - **E13** No caller waits for a worker in `submit`, and no call behind another that takes long while a worker
+//!   is free, where the link can revoke. Nobody has the pool's lock while it waits.
+//! - **E14** The user's code (callbacks, wakers, values as they are encoded, decoded and dropped) may use the pool
+//!   and may panic, and no other call is harmed. A callback that takes long delays no call.
+//! - **E15** A function runs only in a worker that is known to mean the same by it. One that is of another program
+//!   or version, or breaks the rules, is ended, and an error says so. Nothing that it sends is taken on trust.
+//! - **E16** A map yields one item for each input, in order unless asked otherwise, and an error in its place.
 
 use std::ffi::OsString;
 use std::sync::Arc;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Read in this order:
-//! - [`executor`]: the front; [`future`] and [`map`]: what it hands out.
+//! - [`executor`]: the front, with the laws of every pool; [`future`] and [`map`]: what it hands out.
 //! - [`transport`] and [`spawner`]: the two seams, with their laws. This is what a backend implements.
 //! - [`machine`]: the pure state machine.
 //! - `driver`, `slot`, `call`, `supervisor`: who tells the machine what happened and does what it orders.

@@ -1,4 +1,4 @@
-//! Keeps `cpython.md` honest: what it names exists and runs, and it leaves nothing out.
+//! Keeps `cpython.md` and `executor_laws.md` honest: what they name exists and runs, and they leave nothing out.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +23,10 @@ fn read(path: &Path) -> String {
 
 fn page() -> String {
     read(&root().join("cpython.md"))
+}
+
+fn laws() -> String {
+    read(&root().join("executor_laws.md"))
 }
 
 /// The rows of the page's tables, in cells, without the tables' heads.
@@ -98,11 +102,32 @@ fn fault(name: &str) -> Option<String> {
 
 #[test]
 fn every_test_that_is_named_exists_and_runs() {
-    let page = page();
-    let names: BTreeSet<_> = tests_in(&page).into_iter().collect();
-    assert!(names.len() > 150, "only {} names were understood", names.len());
-    let faults: Vec<_> = names.into_iter().filter_map(fault).collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    for (page, least) in [(page(), 150), (laws(), 50)] {
+        let names: BTreeSet<_> = tests_in(&page).into_iter().collect();
+        assert!(names.len() > least, "only {} names were understood", names.len());
+        let faults: Vec<_> = names.into_iter().filter_map(fault).collect();
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
+
+/// The laws are numbered without a gap, and each has a row that names a test.
+#[test]
+fn every_law_of_the_executor_is_held() {
+    let source = read(&root().join("../pool-core/src/executor.rs"));
+    let said: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! - **E")?.split_once("** "))
+        .map(|(number, _)| number.parse::<u32>().expect("a law's number"))
+        .collect();
+    assert!(said.len() > 10, "only {said:?} were understood");
+    assert_eq!(said, (1..=said.len() as u32).collect::<Vec<_>>());
+    let page = laws();
+    let rows = rows(&page);
+    let held: Vec<_> = rows.iter().map(|row| row[0].to_owned()).collect();
+    assert_eq!(held, said.iter().map(|number| format!("E{number}")).collect::<Vec<_>>());
+    for row in &rows {
+        assert!(!tests_in(row.last().expect("a row has cells")).is_empty(), "no test: {row:?}");
+    }
 }
 
 #[test]
