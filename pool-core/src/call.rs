@@ -154,12 +154,21 @@ impl Call {
 
     /// Takes in the end of the call, and wakes the threads that wait for it.
     pub(crate) fn settle(self: &Arc<Self>, outcome: Outcome) {
+        self.decide(outcome);
+        self.announce();
+    }
+
+    /// Takes in the end of the call: whoever asks from now on is told. Done under the pool's lock where others may
+    /// have a hand in it, so that none of them finds the call gone and its end unknown.
+    pub(crate) fn decide(&self, outcome: Outcome) {
+        let fresh = self.outcome.set(outcome).is_ok();
+        debug_assert!(fresh, "invariant: a call is settled once");
+    }
+
+    /// Wakes those who wait for a call that is decided: they have seen the outcome, or are registered here by now.
+    pub(crate) fn announce(self: &Arc<Self>) {
         let (driver, aftermath, payload) = {
             let mut state = lock(&self.state);
-            if self.outcome.set(outcome).is_err() {
-                debug_assert!(false, "invariant: a call is settled once");
-                return;
-            }
             if state.parked > 0 {
                 self.changed.notify_all();
             }

@@ -77,7 +77,7 @@ struct Todo {
     close: Vec<Arc<Slot>>,
     spawn: Vec<Arc<Slot>>,
     forget: Vec<Arc<Slot>>,
-    settle: Vec<(Arc<Call>, Outcome)>,
+    settle: Vec<Arc<Call>>,
     look: bool,
 }
 
@@ -339,8 +339,8 @@ impl Pool {
             let _ = self.orders.send(Order::Look);
         }
         drop(todo.forget);
-        for (call, outcome) in todo.settle {
-            call.settle(outcome);
+        for call in todo.settle {
+            call.announce();
         }
     }
 }
@@ -390,7 +390,9 @@ impl Core {
                     How::Lost(worker) => TaskError::WorkerLost(Box::new(lost(&self.slots[&worker], &call))),
                     How::Broken => TaskError::Broken(self.broken.clone().expect("invariant: noted before")),
                 };
-                todo.settle.push((call, Outcome::Failed(error)));
+                // Now: a `cancel` that finds the call gone has to know that it was cancelled.
+                call.decide(Outcome::Failed(error));
+                todo.settle.push(call);
             }
             Output::Alarm | Output::Close => todo.look = true,
         }
