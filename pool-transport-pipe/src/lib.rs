@@ -24,9 +24,6 @@
 #![deny(unsafe_code)]
 
 mod channel;
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing;
 mod ticket;
 
 cfg_if::cfg_if! {

@@ -7,7 +7,6 @@ use process_pool::error::CodecStep;
 use process_pool::{Bytes, SubmitError, TaskError};
 use serde::{Deserialize, Deserializer, Serialize};
 use xtests::calls::{pid, run, same, submit};
-use xtests::processes::eventually;
 use xtests::runner::Subject;
 
 use crate::tools::{Act, Whim, file, leave_trace, make_whim, traces};
