@@ -198,7 +198,10 @@ impl Scene {
 
 /// The outcome of a call, unless that never comes.
 pub(super) fn settled(number: u32, call: &Call) -> Held<Outcome> {
-    call.result_timeout(PATIENCE).ok_or_else(|| format!("call {number} hangs"))
+    call.result_timeout(PATIENCE).ok_or_else(|| {
+        let who = crate::leaks::who_is_there().join("\n");
+        format!("call {number} hangs: {call:?}\n{who}")
+    })
 }
 
 /// It is the right result.
