@@ -1,30 +1,245 @@
-"""CPython's ProcessPoolExecutor (start method fork): prints µs per round trip and calls per second."""
+"""CPython's ProcessPoolExecutor (start method fork), for one workload: prints `figure NAME VALUE` lines.
+
+Arguments: the workload; `full` or `quick`; how many times as many calls.
+"""
+import collections
 import multiprocessing
+import os
+import resource
+import signal
+import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
-WORKERS, ROUND_TRIPS, CALLS = int(sys.argv[1]), 2000, 5000
+WORKLOAD, SCALE, TIMES = sys.argv[1], sys.argv[2], int(sys.argv[3])
+CONTEXT = multiprocessing.get_context("fork")
+WORKERS = 2
+clock = time.perf_counter
+
+
+def of(full, quick):
+    return (quick if SCALE == "quick" else full) * TIMES
+
+
+def figure(name, value):
+    print("figure", name, value, flush=True)
+
+
+def pool(workers=WORKERS):
+    return ProcessPoolExecutor(workers, mp_context=CONTEXT)
+
+
+def warm(executor):
+    for handle in [executor.submit(noop, n) for n in range(100)]:
+        handle.result()
+
+
+def usage():
+    """CPU µs and context switches of this process and its children, as in `meter.rs`."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    cpu, switches = (own.ru_utime + own.ru_stime) * 1e6, own.ru_nvcsw + own.ru_nivcsw
+    for child in multiprocessing.active_children():
+        for task in os.listdir(f"/proc/{child.pid}/task"):
+            with open(f"/proc/{child.pid}/task/{task}/schedstat") as file:
+                cpu += int(file.read().split()[0]) / 1e3
+            with open(f"/proc/{child.pid}/task/{task}/status") as file:
+                switches += sum(int(line.split()[1]) for line in file if "ctxt_switches:" in line)
+    return cpu, switches
+
+
+def stretch(work, case, calls, report):
+    """Runs `work`, and prints what `report` makes of its seconds and result, and what one call cost."""
+    costs = os.path.exists("/proc/self/schedstat")
+    before = usage() if costs else None
+    start = clock()
+    result = work()
+    seconds = clock() - start
+    if costs:
+        after = usage()
+        figure(f"{case}.cpu", (after[0] - before[0]) / calls)
+        figure(f"{case}.switches", (after[1] - before[1]) / calls)
+    figure(case, report(seconds, result))
 
 
 def noop(n):
     return n
 
 
-def main():
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        for handle in [pool.submit(noop, n) for n in range(100)]:
+def work(us):
+    start = clock()
+    if us >= 1000:
+        time.sleep(us / 1e6)
+    while (clock() - start) * 1e6 < us:
+        pass
+
+
+def w1():
+    count = of(4000, 500)
+    with pool() as executor:
+        warm(executor)
+
+        def round_trips():
+            means = []
+            for first in range(0, count, 100):
+                start = clock()
+                for n in range(first, first + 100):
+                    assert executor.submit(noop, n).result() == n
+                means.append((clock() - start) * 1e6 / 100)
+            return statistics.median(means)
+
+        stretch(round_trips, "round trip", count, lambda _, result: result)
+        figure("calls made", count)
+
+
+def w2():
+    count = of(20_000, 2_000)
+    with pool() as executor:
+        warm(executor)
+
+        def calls():
+            handles = [executor.submit(noop, n) for n in range(count)]
+            assert [handle.result() for handle in handles] == list(range(count))
+
+        stretch(calls, "calls", count, lambda seconds, _: count / seconds)
+        figure("calls made", count)
+
+
+def w3():
+    count = of(2_000_000, 200_000)
+    with pool() as executor:
+        warm(executor)
+
+        def items():
+            assert list(executor.map(noop, range(count), chunksize=1000)) == list(range(count))
+
+        stretch(items, "items", count, lambda seconds, _: count / seconds)
+
+
+def w4():
+    with pool() as executor:
+        warm(executor)
+        for case, size, window, count in [
+            ("64 KiB", 64 << 10, 4, of(2000, 200)),
+            ("1 MiB", 1 << 20, 4, of(200, 20)),
+            ("64 MiB", 64 << 20, 2, of(6, 2)),
+        ]:
+
+            def echoes():
+                pending = collections.deque()
+                for n in range(window):
+                    pending.append((n + 1, executor.submit(noop, bytes([n + 1]) * size)))
+                again = count - window
+                while pending:
+                    sent, oldest = pending.popleft()
+                    blob = oldest.result()
+                    del oldest
+                    assert len(blob) == size and blob[0] == sent
+                    if again > 0:
+                        again -= 1
+                        pending.append((sent, executor.submit(noop, blob)))
+
+            stretch(echoes, case, count, lambda seconds, _: size * count / 1e9 / seconds)
+
+
+def arrive():
+    ARRIVALS.wait()
+
+
+def w5():
+    global ARRIVALS
+    start = clock()
+    executor = pool()
+    executor.submit(noop, 1).result()
+    figure("first result", (clock() - start) * 1e3)
+    executor.shutdown()
+    ARRIVALS = CONTEXT.Barrier(65)
+    start = clock()
+    executor = pool(64)
+    handles = [executor.submit(arrive) for _ in range(64)]
+    ARRIVALS.wait()
+    figure("64 up", (clock() - start) * 1e3)
+    for handle in handles:
+        handle.result()
+    start = clock()
+    executor.shutdown()
+    figure("64 stop", (clock() - start) * 1e3)
+
+
+def busy(pid_to):
+    os.write(pid_to, os.getpid().to_bytes(4, "little"))
+    while True:
+        pass
+
+
+def w7():
+    read, write = os.pipe()
+    errors, answers = [], []
+    for _ in range(of(10, 3)):
+        executor = pool(1)
+        executor.submit(noop, 1).result()
+        handle = executor.submit(busy, write)
+        pid = int.from_bytes(os.read(read, 4), "little")
+        start = clock()
+        os.kill(pid, signal.SIGKILL)
+        try:
             handle.result()
-        start = time.perf_counter()
-        for n in range(ROUND_TRIPS):
-            assert pool.submit(noop, n).result() == n
-        round_trip = (time.perf_counter() - start) * 1e6 / ROUND_TRIPS
-        start = time.perf_counter()
-        handles = [pool.submit(noop, n) for n in range(CALLS)]
-        assert [handle.result() for handle in handles] == list(range(CALLS))
-        print(round_trip, CALLS / (time.perf_counter() - start))
+            raise AssertionError("it never returns")
+        except BrokenProcessPool:
+            errors.append(clock() - start)
+        other = pool(1)
+        other.submit(noop, 1).result()
+        answers.append(clock() - start)
+        executor.shutdown()
+        other.shutdown()
+    figure("error", statistics.median(errors) * 1e3)
+    figure("next answer", statistics.median(answers) * 1e3)
+
+
+def hold(arrived, leave):
+    os.write(arrived, b"1")
+    os.read(leave, 1)
+
+
+def resident():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:"))
+
+
+def w8():
+    count = of(100_000, 20_000)
+    (arrivals, arrived), (leave, let_go) = os.pipe(), os.pipe()
+    with pool(1) as executor:
+        warm(executor)
+        held = executor.submit(hold, arrived, leave)
+        os.read(arrivals, 1)
+        before, descriptors = resident(), len(os.listdir("/proc/self/fd"))
+        handles = [executor.submit(noop, n) for n in range(count)]
+        figure("each", (resident() - before) / count)
+        figure("all", len(os.listdir("/proc/self/fd")) - descriptors)
+        os.write(let_go, b"1")
+        held.result()
+        assert [handle.result() for handle in handles] == list(range(count))
+
+
+def mixed():
+    calls, state, times = of(1000, 200), 1, []
+    for _ in range(calls):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        times.append(50_000 if (state >> 33) % 10 == 0 else 1)
+    free_at = [0] * WORKERS
+    for us in times:
+        free_at[free_at.index(min(free_at))] += us
+    with pool() as executor:
+        warm(executor)
+
+        def schedule():
+            for handle in [executor.submit(work, us) for us in times]:
+                handle.result()
+
+        stretch(schedule, "schedule", calls, lambda seconds, _: seconds / (max(free_at) / 1e6))
 
 
 if __name__ == "__main__":
-    main()
+    {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w7": w7, "w8": w8, "mixed": mixed}[WORKLOAD]()

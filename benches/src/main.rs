@@ -1,39 +1,120 @@
-//! Side-by-side measurements: `cargo run --release -p pool-bench`.
+//! Side-by-side measurements: `cargo run --release -p pool-bench`; `--help` tells what can be chosen.
 //!
-//! Every subject runs every workload in each round, one after the other, and the median of the rounds counts,
-//! with its ratio to CPython's in the same round: a machine's speed drifts, ratios hold. Two workers, calls that
-//! do nothing.
+//! One module for each workload says what it measures, what is asked of it, and how its figures are taken.
+//! Common to all:
 //!
-//! - *round trip*: one caller submits a call, waits for its result, and submits the next; µs per call.
-//! - *calls/s*: all calls are submitted, then all results are asked for.
-//! - *workers up*: see `starts`.
+//! - Every subject is measured in each round, one after the other, in a process of its own. The median of the
+//!   rounds counts, and of ratios the median of those inside each round: a machine's speed drifts, ratios hold.
+//! - Two workers, unless the workload says otherwise; workers are up, and have answered, before the clock runs.
+//! - Results are compared with what they have to be.
+//! - *CPU µs* and *switches* are processor time and context switches for each call, of the parent (`getrusage`)
+//!   and of all processes below it (`/proc/PID/task/TID/schedstat` and `status`), between the start and the end
+//!   of the clock.
+//! - *System calls* for each call are counted by `perf`, in a round of their own: the difference of a long run
+//!   and a short one, divided by the difference of their calls. Where `perf` cannot count them, a line says so.
+//! - After each workload: how much of the machine others used meanwhile, and how much two busy threads got of it.
+//!   Where that is not close to nothing and to 2, measure again.
 //!
-//! What is missing on a machine (a `python3`, say) is left out of the table, with the reason.
+//! The subjects: this library by context; CPython (start method fork); `procspawn::Pool`; `threads`, a pool of
+//! threads that share one crossbeam channel, with handles of a mutex and a condition variable; `rayon` with the
+//! same handles; and `limit/…`, what the system takes for the least that does such a thing. What a machine lacks
+//! is left out, with the reason. A must that is missed is printed; it is a failure only with `--strict`.
 
+mod calls;
 mod cpython;
-mod ours;
-#[cfg(unix)]
-mod spawned;
+#[cfg(target_os = "linux")]
+mod gate;
+#[cfg(target_os = "linux")]
+mod limits;
+mod meter;
+mod mixed;
+mod options;
+mod run;
 #[cfg(target_os = "linux")]
 mod starts;
 #[cfg(target_os = "linux")]
 mod sys;
+mod table;
+mod threads;
+mod w1;
+mod w2;
+mod w3;
+mod w4;
+mod w6;
+#[cfg(target_os = "linux")]
+mod w7;
+#[cfg(target_os = "linux")]
+mod w8;
 
 use std::process::ExitCode;
 
-/// One subject's figures of one round.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    round_trip_us: f64,
-    calls_per_s: f64,
-}
+use options::{Options, USAGE};
+use table::{Case, Figures, Goal};
 
-struct Subject {
-    name: &'static str,
-    run: fn() -> Result<Figures, String>,
-}
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// How many workers a pool has.
 const WORKERS: usize = 2;
+
+/// One row of what can be measured.
+struct Workload {
+    name: &'static str,
+    title: &'static str,
+    cases: &'static [Case],
+    goals: &'static [Goal],
+    /// The subjects beside the contexts.
+    others: &'static [&'static str],
+    /// What the others are compared with: the first of them that there is.
+    yardsticks: &'static [&'static str],
+    counts_system_calls: bool,
+    /// Measures one subject, in a process of its own.
+    measure: fn(&str, Scale) -> Result<Figures>,
+}
+
+const WORKLOADS: &[&Workload] = &[
+    &w1::WORKLOAD,
+    &w2::WORKLOAD,
+    &w2::WIDE,
+    &w3::WORKLOAD,
+    &w4::WORKLOAD,
+    #[cfg(target_os = "linux")]
+    &starts::WORKLOAD,
+    &w6::WORKLOAD,
+    #[cfg(target_os = "linux")]
+    &w7::WORKLOAD,
+    #[cfg(target_os = "linux")]
+    &w8::WORKLOAD,
+    &mixed::WORKLOAD,
+];
+
+/// How many calls to measure.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    quick: bool,
+    times: usize,
+}
+
+impl Scale {
+    fn of(self, full: usize, quick: usize) -> usize {
+        self.times * if self.quick { quick } else { full }
+    }
+}
+
+/// Why something is not measured, which is no failure.
+#[derive(Debug)]
+struct Skip(String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+fn skip(why: &str) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(Skip(why.to_owned()))
+}
 
 fn main() -> ExitCode {
     process_pool::init();
@@ -45,43 +126,23 @@ fn main() -> ExitCode {
     if let Some(done) = starts::main(&args) {
         return finish(done);
     }
-    let rounds = match rounds(args) {
-        Ok(rounds) => rounds,
-        Err(why) => {
-            eprintln!("pool-bench: {why}\nusage: pool-bench [--rounds N]");
-            return ExitCode::from(2);
-        }
-    };
-    let subjects = [
-        Subject { name: "cpython", run: cpython::run },
-        Subject { name: "ours/pipe+exec", run: ours::run },
-        #[cfg(unix)]
-        Subject { name: "procspawn", run: spawned::run },
-    ];
-
-    println!("{WORKERS} workers, no-op calls, medians of {rounds} interleaved rounds");
-    println!("cpython: {}", cpython::version().unwrap_or_else(|why| why));
-    let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); subjects.len()];
-    for _ in 0..rounds {
-        for (subject, figures) in subjects.iter().zip(&mut figures) {
-            match (subject.run)() {
-                Ok(round) => figures.push(round),
-                Err(why) => eprintln!("{}: {why}", subject.name),
-            }
-        }
+    if let Some(done) = run::part(&args) {
+        return finish(done);
     }
-    print_table(&subjects, &figures);
-    #[cfg(target_os = "linux")]
-    return finish(starts::print_table(rounds));
-    #[cfg(not(target_os = "linux"))]
-    {
-        println!("\nstarts are measured on Linux only");
-        ExitCode::SUCCESS
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    match Options::read(&args) {
+        Ok(options) => finish(run::all(&options)),
+        Err(why) => {
+            eprintln!("pool-bench: {why}\n{USAGE}");
+            ExitCode::from(2)
+        }
     }
 }
 
-#[cfg(target_os = "linux")]
-fn finish(done: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+fn finish(done: Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -91,43 +152,28 @@ fn finish(done: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
     }
 }
 
-fn rounds(args: Vec<String>) -> Result<usize, String> {
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(5),
-        ["--rounds", n] => match n.parse() {
-            Ok(n) if n > 0 => Ok(n),
-            _ => Err(format!("--rounds takes a whole number from 1, not `{n}`")),
-        },
-        _ => Err(format!("unknown arguments: {}", args.join(" "))),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use crate::WORKLOADS;
+    use crate::options::USAGE;
+    use crate::table::Of;
 
-fn print_table(subjects: &[Subject], figures: &[Vec<Figures>]) {
-    println!("\n| subject | round trip, µs | × CPython's time | calls/s | × CPython's |");
-    println!("|---|---:|---:|---:|---:|");
-    let base = &figures[0];
-    for (subject, rounds) in subjects.iter().zip(figures) {
-        if rounds.is_empty() {
-            continue;
+    #[test]
+    fn what_is_asked_is_asked_of_something_that_is_measured() {
+        for workload in WORKLOADS {
+            let is_case = |name: &str| workload.cases.iter().any(|case| case.name == name);
+            for goal in workload.goals {
+                assert!(is_case(goal.case), "{}: {}", workload.name, goal.case);
+                for bound in goal.must.iter().chain(goal.aim) {
+                    match bound.of {
+                        Of::Unit => {}
+                        Of::Subject(name) => assert!(workload.others.contains(&name), "{}: {name}", workload.name),
+                        Of::Case(name) => assert!(is_case(name), "{}: {name}", workload.name),
+                    }
+                }
+            }
+            assert!(workload.yardsticks.iter().all(|name| workload.others.contains(name)), "{}", workload.name);
+            assert!(USAGE.contains(workload.name), "{}", workload.name);
         }
-        let ratio = |of: fn(&Figures) -> f64| {
-            let ratios = rounds.iter().zip(base).map(|(ours, base)| of(ours) / of(base));
-            median(ratios).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3}"))
-        };
-        let value = |of: fn(&Figures) -> f64| median(rounds.iter().map(of)).unwrap_or(f64::NAN);
-        println!(
-            "| {} | {:.1} | {} | {:.0} | {} |",
-            subject.name,
-            value(|round| round.round_trip_us),
-            ratio(|round| round.round_trip_us),
-            value(|round| round.calls_per_s),
-            ratio(|round| round.calls_per_s),
-        );
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

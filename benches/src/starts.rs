@@ -1,194 +1,247 @@
-//! How long it takes until many workers are up.
+//! W5: how long it takes until workers are up, and until they are gone. Milliseconds.
 //!
-//! The clock runs from before the pool is built until the 64th worker runs a call. Each subject has a process of
-//! its own, as small or as large as asked for, so that no memory or thread of another one counts. Fork servers
-//! are warm: they have started a worker before.
+//! - *first result*: from before a pool of two workers is built until it has answered its first call; the median
+//!   of five pools.
+//! - *64 up*: from before the pool is built until the 64th worker runs a call.
+//! - *64 stop*: from the drop of that pool, whose workers are idle, until it returns.
+//! - *large parent*: the same where the parent has 1 GiB more.
 //!
-//! The limits are what the system takes for the least that can be called a worker, a process that says a byte and
-//! waits: forked by a process that does nothing else, each on a request of its own that is answered with its
-//! process id, or started by `posix_spawn` from this program's file.
+//! Each subject has processes of its own, as small or as large as asked for, so that no memory or thread of
+//! another one counts. Fork servers are warm: they have started a worker before.
+//!
+//! The limits are what the system takes for the least that can be called a worker, a process that says a byte
+//! and waits: forked by a process that does nothing else, each on a request of its own that is answered with its
+//! process id, or started by `posix_spawn` from this program's file. They stop when they are told to, by the end
+//! of a pipe.
 
-use std::error::Error;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use process_pool::spawn::ForkServer;
-use process_pool::{Builder, Context, Executor, TaskHandle};
+use process_pool::{Builder, Context, Executor};
 
-use crate::{median, sys};
+use crate::calls::{hold, noop};
+use crate::gate::Gate;
+use crate::table::{Case, Figures, Goal, Of, Rounds, at_most, median};
+use crate::{Result, Scale, Workload, cpython, sys};
+
+pub(crate) const WORKLOAD: Workload = Workload {
+    name: "w5",
+    title: "W5: starts and stops",
+    cases: &[
+        Case { name: FIRST, unit: "ms" },
+        Case { name: UP, unit: "ms" },
+        Case { name: STOP, unit: "ms" },
+        Case { name: FIRST_LARGE, unit: "ms" },
+        Case { name: UP_LARGE, unit: "ms" },
+    ],
+    // 4, 60 and 12 ms where a bare start by `posix_spawn` takes 0.8, 50 and 5; 1, 20 and 12 where a zygote takes
+    // 0.3, 6 and 5. The aims are 2, 40 and 8, and 0.5, 10 and 8.
+    goals: &[
+        Goal { case: FIRST, who: "exec+", must: &[at_most(5.0, SPAWN)], aim: &[at_most(2.5, SPAWN)] },
+        Goal { case: UP, who: "exec+", must: &[at_most(1.2, SPAWN)], aim: &[at_most(0.8, SPAWN)] },
+        Goal { case: STOP, who: "exec+", must: &[at_most(2.4, SPAWN)], aim: &[at_most(1.6, SPAWN)] },
+        Goal { case: FIRST, who: "forkserver+", must: &[at_most(3.3, FORK)], aim: &[at_most(1.7, FORK)] },
+        Goal { case: UP, who: "forkserver+", must: &[at_most(3.3, FORK)], aim: &[at_most(1.7, FORK)] },
+        Goal { case: STOP, who: "forkserver+", must: &[at_most(2.4, FORK)], aim: &[at_most(1.6, FORK)] },
+        // Flat: as far as two medians of such times are ever equal.
+        Goal { case: FIRST_LARGE, who: "exec+", must: &[at_most(1.3, Of::Case(FIRST))], aim: &[] },
+        Goal { case: UP_LARGE, who: "exec+", must: &[at_most(1.3, Of::Case(UP))], aim: &[] },
+        Goal { case: FIRST_LARGE, who: "forkserver+", must: &[at_most(1.3, Of::Case(FIRST))], aim: &[] },
+        Goal { case: UP_LARGE, who: "forkserver+", must: &[at_most(1.3, Of::Case(UP))], aim: &[] },
+    ],
+    others: &["cpython", POSIX_SPAWN, ZYGOTE],
+    yardsticks: &["cpython", POSIX_SPAWN],
+    counts_system_calls: false,
+    measure,
+};
+
+pub(crate) const POSIX_SPAWN: &str = "limit/posix_spawn";
+const ZYGOTE: &str = "limit/zygote";
+const SPAWN: Of = Of::Subject(POSIX_SPAWN);
+const FORK: Of = Of::Subject(ZYGOTE);
+
+const FIRST: &str = "first result";
+const UP: &str = "64 up";
+const STOP: &str = "64 stop";
+const FIRST_LARGE: &str = "first result, large parent";
+const UP_LARGE: &str = "64 up, large parent";
 
 const WORKERS: usize = 64;
-/// How large the parent is, in MiB, beside what it needs anyhow.
-const SIZES: [usize; 2] = [0, 1024];
-const ZYGOTE: &str = "limit/zygote";
-const POSIX_SPAWN: &str = "limit/posix_spawn";
+/// How much larger the large parent is, in MiB.
+const LARGE: usize = 1024;
 
-/// Measures one subject, or plays a part in that, if the arguments say so.
-pub(crate) fn main(args: &[String]) -> Option<Result<(), Box<dyn Error>>> {
+/// Measures one figure of one subject, or plays a part in that, if the arguments say so.
+pub(crate) fn main(args: &[String]) -> Option<Result<()>> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--start", subject, mib] => Some(start(subject, mib)),
+        ["--start", subject, mib, what] => Some(start(subject, mib, what)),
         ["--ready"] => Some(ready()),
         ["--zygote"] => Some(zygote()),
         _ => None,
     }
 }
 
-/// Measures all subjects and prints a table.
-pub(crate) fn print_table(rounds: usize) -> Result<(), Box<dyn Error>> {
-    let mut subjects = vec![ZYGOTE.to_owned(), POSIX_SPAWN.to_owned()];
-    subjects.extend(process_pool::available());
-    let mut times = vec![vec![Vec::new(); SIZES.len()]; subjects.len()];
-    for _ in 0..rounds {
-        for (subject, times) in subjects.iter().zip(&mut times) {
-            for (mib, times) in SIZES.iter().zip(times) {
-                let output = this_program().args(["--start", subject, &mib.to_string()]).output()?;
-                let text = String::from_utf8_lossy(&output.stdout);
-                match text.trim().parse::<f64>() {
-                    Ok(ms) => times.push(ms),
-                    Err(_) => eprintln!("{subject}: {}", String::from_utf8_lossy(&output.stderr)),
-                }
+fn measure(subject: &str, scale: Scale) -> Result<Figures> {
+    if subject == "cpython" {
+        return cpython::measure("w5", scale);
+    }
+    let mut figures = Figures::default();
+    for (mib, first, up) in [(0, FIRST, UP), (scale.of(LARGE, LARGE / 4), FIRST_LARGE, UP_LARGE)] {
+        for (what, cases) in [("first", &[first][..]), ("all", &[up, STOP])] {
+            let output = this_program().args(["--start", subject, &mib.to_string(), what]).output()?;
+            if !output.status.success() {
+                return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+            }
+            let text = String::from_utf8_lossy(&output.stdout);
+            // It stops as fast in a large parent, or that would be a figure, too.
+            let wanted = cases.iter().filter(|case| mib == 0 || **case != STOP);
+            for (case, ms) in wanted.zip(text.split_whitespace()) {
+                figures.push(case, ms.parse()?);
             }
         }
     }
+    Ok(figures)
+}
+
+/// Prints how long 64 workers take to be up, beside the bare zygote.
+pub(crate) fn print_table(rounds: &Rounds) {
     println!("\n{WORKERS} workers up, ms (in brackets: × {ZYGOTE} in the same round)\n");
-    println!("| subject |{}", SIZES.map(|mib| format!(" parent + {mib} MiB |")).concat());
-    println!("|---|{}", "---:|".repeat(SIZES.len()));
-    for (subject, sizes) in subjects.iter().zip(&times) {
-        let cell = |size: usize| {
-            let value = median(sizes[size].iter().copied())?;
-            let ratio = median(sizes[size].iter().zip(&times[0][size]).map(|(ms, limit)| ms / limit))?;
-            Some(format!(" {value:.1} ({ratio:.1}) |"))
+    println!("| subject | parent | large parent |\n|---|---:|---:|");
+    for subject in rounds.subjects.iter().filter(|subject| *subject != "cpython") {
+        let cell = |case: &str| {
+            let value = rounds.median(subject, case)?;
+            let ratio = rounds.ratio(subject, case, ZYGOTE, case).map_or("–".to_owned(), |r| format!("{r:.1}"));
+            Some(format!("{value:.1} ({ratio})"))
         };
-        let cells = (0..SIZES.len()).map(|size| cell(size).unwrap_or_else(|| " – |".to_owned()));
-        println!("| {subject} |{}", cells.collect::<String>());
+        let cells = [UP, UP_LARGE].map(|case| cell(case).unwrap_or_else(|| "–".to_owned()));
+        println!("| {subject} | {} |", cells.join(" | "));
+    }
+}
+
+fn start(subject: &str, mib: &str, what: &str) -> Result<()> {
+    let ballast = vec![1_u8; mib.parse::<usize>()? << 20];
+    let times = match (subject, what) {
+        (ZYGOTE, "first") => first_of(5, || Ok(by_zygote(1)?.0))?,
+        (ZYGOTE, _) => by_zygote(WORKERS).map(|(up, stop)| vec![up, stop])?,
+        (POSIX_SPAWN, "first") => first_of(5, || Ok(by_posix_spawn(1)?.0))?,
+        (POSIX_SPAWN, _) => by_posix_spawn(WORKERS).map(|(up, stop)| vec![up, stop])?,
+        (name, "first") => first_result(name)?,
+        (name, _) => by_pool(name)?,
+    };
+    std::hint::black_box(&ballast);
+    for took in times {
+        println!("{}", took.as_secs_f64() * 1e3);
     }
     Ok(())
 }
 
-fn start(subject: &str, mib: &str) -> Result<(), Box<dyn Error>> {
-    let ballast = vec![1_u8; mib.parse::<usize>()? << 20];
-    let took = match subject {
-        ZYGOTE => by_zygote()?,
-        POSIX_SPAWN => by_posix_spawn()?,
-        name => by_pool(name)?,
-    };
-    std::hint::black_box(&ballast);
-    println!("{}", took.as_secs_f64() * 1e3);
-    Ok(())
+/// The median of so many.
+fn first_of(count: usize, mut one: impl FnMut() -> Result<Duration>) -> Result<Vec<Duration>> {
+    let seconds = (0..count).map(|_| Ok(one()?.as_secs_f64())).collect::<Result<Vec<_>>>()?;
+    Ok(median(seconds.into_iter()).map(Duration::from_secs_f64).into_iter().collect())
 }
 
-fn by_pool(name: &str) -> Result<Duration, Box<dyn Error>> {
-    let server = ForkServer::new();
-    let builder = || -> Result<Builder, Box<dyn Error>> {
+/// Makes builders of pools of one context, whose fork server, if it has one, is warm and theirs.
+fn builders(name: &str) -> Result<impl Fn() -> Result<Builder>> {
+    let (name, server) = (name.to_owned(), ForkServer::new());
+    // `Fork` is to find this process with one thread, and has nothing to warm up.
+    let is_cold = name.starts_with("fork+");
+    let builder = move || -> Result<Builder> {
         let context: Context = name.parse()?;
         let is_server = name.starts_with("forkserver+");
         Ok(Executor::builder().context(if is_server { context.start_method(server.clone()) } else { context }))
     };
-    // `Fork` is to find this process with one thread, and has nothing to warm up.
-    if !name.starts_with("fork+") {
+    if !is_cold {
         let pool = builder()?.max_workers(1).build()?;
-        pool.submit(|n: u32| n, 1)?.result()?;
+        pool.submit(noop, 1)?.result()?;
     }
+    Ok(builder)
+}
+
+fn first_result(name: &str) -> Result<Vec<Duration>> {
+    let builder = builders(name)?;
+    let one = || {
+        let start = Instant::now();
+        let pool = builder()?.max_workers(crate::WORKERS).build()?;
+        pool.submit(noop, 1)?.result()?;
+        Ok(start.elapsed())
+    };
+    // After its first pool a process has threads.
+    first_of(if name.starts_with("fork+") { 1 } else { 5 }, one)
+}
+
+fn by_pool(name: &str) -> Result<Vec<Duration>> {
+    let builder = builders(name)?;
     let gate = Gate::new()?;
-    let folder = gate.folder.to_str().ok_or("a path that is no text")?;
+    let folder = gate.folder()?;
     let start = Instant::now();
     let pool = builder()?.max_workers(WORKERS).build()?;
-    let calls: Vec<TaskHandle<()>> =
-        (0..WORKERS).map(|_| pool.submit(hold, folder.to_owned())).collect::<Result<_, _>>()?;
+    let calls = (0..WORKERS).map(|_| Ok(pool.submit(hold, folder.clone())?)).collect::<Result<Vec<_>>>()?;
     gate.arrivals(WORKERS)?;
-    let took = start.elapsed();
-    gate.open()?;
-    calls.into_iter().try_for_each(|call| call.result())?;
-    Ok(took)
-}
-
-/// Two FIFOs in a folder of their own: calls say a byte on one, and wait for one on the other. (Not for its end:
-/// forked workers have copies of both ends.)
-struct Gate {
-    folder: PathBuf,
-    arrive: File,
-    leave: File,
-}
-
-impl Gate {
-    fn new() -> Result<Self, Box<dyn Error>> {
-        let folder = std::env::temp_dir().join(format!("pool-bench-{}", std::process::id()));
-        std::fs::create_dir(&folder)?;
-        // To read and write: so the opening does not wait for the other side.
-        let fifo = |name| -> Result<File, Box<dyn Error>> {
-            let path = folder.join(name);
-            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU)?;
-            Ok(OpenOptions::new().read(true).write(true).open(path)?)
-        };
-        let (arrive, leave) = (fifo("arrive")?, fifo("leave")?);
-        Ok(Self { folder, arrive, leave })
+    let up = start.elapsed();
+    gate.open(WORKERS)?;
+    for call in calls {
+        call.result()?;
     }
-
-    fn arrivals(&self, count: usize) -> std::io::Result<()> {
-        (&self.arrive).read_exact(&mut vec![0; count])
-    }
-
-    fn open(self) -> std::io::Result<()> {
-        (&self.leave).write_all(&[1; WORKERS])?;
-        Ok(())
-    }
+    let start = Instant::now();
+    drop(pool);
+    Ok(vec![up, start.elapsed()])
 }
 
-impl Drop for Gate {
-    fn drop(&mut self) {
-        // It is a folder for temporary files; what cannot be removed there is not missed.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+/// A bare child that has said its byte.
+pub(crate) fn ready_child() -> Result<Child> {
+    let (mut arrivals, theirs) = std::io::pipe()?;
+    let mut command = this_program();
+    let child = command.arg("--ready").stdin(Stdio::piped()).stdout(theirs).spawn()?;
+    // It holds the other end.
+    drop(command);
+    arrivals.read_exact(&mut [0])?;
+    Ok(child)
 }
 
-fn hold(folder: String) {
-    let folder = Path::new(&folder);
-    let mut arrive = OpenOptions::new().write(true).open(folder.join("arrive")).expect("a FIFO");
-    let mut leave = File::open(folder.join("leave")).expect("a FIFO");
-    arrive.write_all(&[1]).expect("its reader is there");
-    leave.read_exact(&mut [0]).expect("a byte for each");
-}
-
-fn by_posix_spawn() -> Result<Duration, Box<dyn Error>> {
+fn by_posix_spawn(count: usize) -> Result<(Duration, Duration)> {
     let start = Instant::now();
     let (mut arrivals, theirs) = std::io::pipe()?;
-    let spawn = || -> Result<Child, Box<dyn Error>> {
+    let spawn = || -> Result<Child> {
         let mut command = this_program();
         Ok(command.arg("--ready").stdin(Stdio::piped()).stdout(theirs.try_clone()?).spawn()?)
     };
-    let children: Vec<_> = (0..WORKERS).map(|_| spawn()).collect::<Result<_, _>>()?;
-    arrivals.read_exact(&mut [0; WORKERS])?;
-    let took = start.elapsed();
+    let mut children = (0..count).map(|_| spawn()).collect::<Result<Vec<_>>>()?;
+    arrivals.read_exact(&mut vec![0; count])?;
+    let up = start.elapsed();
+    let start = Instant::now();
+    children.iter_mut().for_each(|child| drop(child.stdin.take()));
     for mut child in children {
-        drop(child.stdin.take());
         child.wait()?;
     }
-    Ok(took)
+    Ok((up, start.elapsed()))
 }
 
-fn by_zygote() -> Result<Duration, Box<dyn Error>> {
+fn by_zygote(count: usize) -> Result<(Duration, Duration)> {
     let mut zygote = this_program().arg("--zygote").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let (Some(mut requests), Some(mut answers)) = (zygote.stdin.take(), zygote.stdout.take()) else {
-        return Err("no pipes".into());
-    };
+    let ends: Option<(ChildStdin, ChildStdout)> = zygote.stdin.take().zip(zygote.stdout.take());
+    let (mut requests, mut answers) = ends.ok_or("no pipes")?;
     // It is up.
     answers.read_exact(&mut [0])?;
     let start = Instant::now();
-    for _ in 0..WORKERS {
+    for _ in 0..count {
         requests.write_all(&[1])?;
     }
     // For each worker its process id from the zygote, and a byte from itself.
-    answers.read_exact(&mut [0; WORKERS * 5])?;
-    let took = start.elapsed();
+    answers.read_exact(&mut vec![0; count * 5])?;
+    let up = start.elapsed();
+    let start = Instant::now();
     drop(requests);
+    // Its end: when the last of them has ended.
+    answers.read_to_end(&mut Vec::new())?;
+    let stop = start.elapsed();
     zygote.wait()?;
-    Ok(took)
+    Ok((up, stop))
 }
 
-fn zygote() -> Result<(), Box<dyn Error>> {
+fn zygote() -> Result<()> {
     let mut answers = File::from(rustix::io::dup(std::io::stdout())?);
     let mut requests = File::from(rustix::io::dup(std::io::stdin())?);
     answers.write_all(&[1])?;
@@ -196,8 +249,7 @@ fn zygote() -> Result<(), Box<dyn Error>> {
     let (mut wait, hold) = std::io::pipe()?;
     let mut hold = Some(hold);
 
-    for _ in 0..WORKERS {
-        requests.read_exact(&mut [0])?;
+    while requests.read_exact(&mut [0]).is_ok() {
         let worker = || {
             drop(hold.take());
             answers.write_all(&[1]).expect("the parent is there");
@@ -206,12 +258,11 @@ fn zygote() -> Result<(), Box<dyn Error>> {
         let pid = sys::fork(worker);
         answers.write_all(&pid.to_ne_bytes())?;
     }
-    requests.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
 /// The least that can be called a worker.
-fn ready() -> Result<(), Box<dyn Error>> {
+fn ready() -> Result<()> {
     std::io::stdout().write_all(&[1])?;
     std::io::stdout().flush()?;
     std::io::stdin().read_to_end(&mut Vec::new())?;

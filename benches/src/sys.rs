@@ -1,4 +1,6 @@
-//! The one call that is not safe.
+//! The few calls that are not safe, behind functions that are.
+
+use std::sync::atomic::AtomicU32;
 
 /// Forks a child, which runs `child` and ends; returns its process id.
 ///
@@ -15,5 +17,49 @@ pub(crate) fn fork(child: impl FnOnce()) -> i32 {
             std::process::exit(0);
         }
         pid => pid,
+    }
+}
+
+/// Two words that a forked child shares, each on a line of its own. They stay until the process ends.
+///
+/// # Panics
+/// If the system refuses.
+pub(crate) fn shared_words() -> [&'static AtomicU32; 2] {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    // SAFETY: a new mapping at a place of the system's choice touches no memory that anybody has.
+    let page = unsafe { mmap_anonymous(std::ptr::null_mut(), 4096, protection, flags) }.expect("a page");
+    [0, 64].map(|offset| {
+        let word = page.wrapping_byte_add(offset).cast();
+        // SAFETY: aligned, within the page, which is zeroed and never unmapped; nothing but atomics is done to it.
+        unsafe { AtomicU32::from_ptr(word) }
+    })
+}
+
+/// Whose usage is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    /// This process, the threads that have ended included.
+    Own,
+    /// Those children of this process that have ended and were waited for, and theirs.
+    Children,
+}
+
+/// The processor time and context switches of this process or its children.
+pub(crate) fn used(whose: Whose) -> crate::meter::Usage {
+    let whose = match whose {
+        Whose::Own => libc::RUSAGE_SELF,
+        Whose::Children => libc::RUSAGE_CHILDREN,
+    };
+    let mut used = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: it may be written to, and is as large as the call expects.
+    let result = unsafe { libc::getrusage(whose, used.as_mut_ptr()) };
+    assert_eq!(result, 0, "getrusage: {}", std::io::Error::last_os_error());
+    // SAFETY: the call has filled it.
+    let used = unsafe { used.assume_init() };
+    let us = |time: libc::timeval| time.tv_sec as f64 * 1e6 + time.tv_usec as f64;
+    crate::meter::Usage {
+        cpu_us: us(used.ru_utime) + us(used.ru_stime),
+        switches: used.ru_nvcsw as f64 + used.ru_nivcsw as f64,
     }
 }
