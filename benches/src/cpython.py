@@ -121,16 +121,17 @@ def w4():
     with pool() as executor:
         warm(executor)
         for case, size, window, count in [
-            ("64 KiB", 64 << 10, 4, of(2000, 200)),
-            ("1 MiB", 1 << 20, 4, of(200, 20)),
-            ("64 MiB", 64 << 20, 2, of(6, 2)),
+            ("64 KiB", 64 << 10, 4, of(4000, 400)),
+            ("1 MiB", 1 << 20, 4, of(400, 40)),
+            ("64 MiB", 64 << 20, 2, of(8, 2)),
         ]:
 
-            def echoes():
+            def echoes(blobs, count):
                 pending = collections.deque()
-                for n in range(window):
-                    pending.append((n + 1, executor.submit(noop, bytes([n + 1]) * size)))
-                again = count - window
+                while blobs:
+                    blob = blobs.pop(0)
+                    pending.append((blob[0], executor.submit(noop, blob)))
+                again = count - len(pending)
                 while pending:
                     sent, oldest = pending.popleft()
                     blob = oldest.result()
@@ -140,7 +141,12 @@ def w4():
                         again -= 1
                         pending.append((sent, executor.submit(noop, blob)))
 
-            stretch(echoes, case, count, lambda seconds, _: size * count / 1e9 / seconds)
+            def blobs():
+                return [bytes([n + 1]) * size for n in range(window)]
+
+            echoes(blobs(), window)
+            made = blobs()
+            stretch(lambda: echoes(made, count), case, count, lambda seconds, _: size * count / 1e9 / seconds)
 
 
 def arrive():

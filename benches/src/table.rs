@@ -60,7 +60,7 @@ pub(crate) enum Of {
     Case(&'static str),
 }
 
-/// What is asked of one case of every context whose name holds `who`.
+/// What is asked of one case of every context over pipe or shm whose name holds `who`.
 #[derive(Debug)]
 pub(crate) struct Goal {
     pub(crate) case: &'static str,
@@ -131,7 +131,8 @@ impl Rounds {
 
     /// What is asked of this case, and whether it is met. Counts what is missed.
     fn verdict(&self, subject: &str, case: &Case, goals: &[Goal], missed: &mut usize) -> String {
-        let own = subject.contains('+');
+        // Of no other transport anything is asked.
+        let own = subject.ends_with("+pipe") || subject.ends_with("+shm");
         let asked = goals.iter().filter(|goal| own && goal.case == case.name && subject.contains(goal.who));
         let text = |goal: &Goal| {
             let holds: Vec<_> = goal.must.iter().map(|bound| self.holds(subject, case.name, bound)).collect();

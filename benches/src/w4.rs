@@ -4,6 +4,8 @@
 //! length and first bytes are compared. procspawn has two at a time of every size: with more of 1 MiB it
 //! deadlocks.
 //!
+//! `limit/copy` copies a blob to other memory and back, which has been touched before.
+//!
 //! *parent* and *worker* are the most memory that they had beyond what they had before, in blobs of 64 MiB:
 //! `RssAnon` of `/proc/PID/status`, looked at every millisecond, in a run of its own after the others; of the
 //! workers the one that had most. *shared* is the same of `RssShmem`.
@@ -39,12 +41,13 @@ pub(crate) const WORKLOAD: Workload = Workload {
         echo("parent", "+shm", &[at_most(3.0, Of::Unit)], &[]),
         echo("worker", "+shm", &[at_most(1.1, Of::Unit)], &[]),
     ],
-    others: &["cpython", "procspawn", "threads"],
-    yardsticks: &["cpython", "threads"],
+    others: &["cpython", "procspawn", COPY],
+    yardsticks: &["cpython", COPY],
     counts_system_calls: false,
     measure,
 };
 
+const COPY: &str = "limit/copy";
 const CPYTHON: Of = Of::Subject("cpython");
 
 const fn echo(
@@ -56,7 +59,19 @@ const fn echo(
     Goal { case, who, must, aim }
 }
 
+/// What is echoed: a case, the size, how many at a time, how many in all. As in `cpython.py`.
+fn sizes(scale: Scale) -> [(&'static str, usize, usize, usize); 3] {
+    [
+        ("64 KiB", 64 << 10, 4, scale.of(4000, 400)),
+        ("1 MiB", 1 << 20, 4, scale.of(400, 40)),
+        ("64 MiB", 64 << 20, 2, scale.of(8, 2)),
+    ]
+}
+
 fn measure(subject: &str, scale: Scale) -> Result<Figures> {
+    if subject == COPY {
+        return copy(scale);
+    }
     let window_max = if subject == "procspawn" { 2 } else { usize::MAX };
     match with_pool!(subject, echoes(subject, scale, window_max)) {
         Some(figures) => figures,
@@ -68,17 +83,32 @@ fn echoes<P: Pool>(subject: &str, scale: Scale, window_max: usize) -> Result<Fig
     let mut figures = Figures::default();
     let pool = P::new(WORKERS, subject)?;
     warm(&pool, 1000)?;
-    for (case, size, window, count) in [
-        ("64 KiB", 64 << 10, 4, scale.of(4000, 400)),
-        ("1 MiB", 1 << 20, 4, scale.of(400, 40)),
-        ("64 MiB", 64 << 20, 2, scale.of(12, 2)),
-    ] {
-        let blobs = blobs(size, window.min(window_max));
-        let stretch = Stretch::of(|| run(&pool, blobs, count))?;
+    for (case, size, window, count) in sizes(scale) {
+        let window = window.min(window_max);
+        // Once as many before the clock runs, which finds the blobs and the buffers made.
+        run(&pool, blobs(size, window), window)?;
+        let blobs: Vec<_> = blobs(size, window).collect();
+        let stretch = Stretch::of(|| run(&pool, blobs.into_iter(), count))?;
         stretch.rate(&mut figures, case, (size * count) as f64 / 1e9, count);
     }
     drop(pool);
     memory::<P>(subject, scale, &mut figures)?;
+    Ok(figures)
+}
+
+fn copy(scale: Scale) -> Result<Figures> {
+    let mut figures = Figures::default();
+    for (case, size, _, count) in sizes(scale) {
+        let (mut one, mut other) = (vec![1_u8; size], vec![2_u8; size]);
+        let stretch = Stretch::of(|| {
+            for _ in 0..count {
+                other.copy_from_slice(std::hint::black_box(&one));
+                one.copy_from_slice(std::hint::black_box(&other));
+            }
+            Ok(())
+        })?;
+        stretch.rate(&mut figures, case, (size * count) as f64 / 1e9, count);
+    }
     Ok(figures)
 }
 
@@ -113,9 +143,6 @@ fn run<P: Pool>(pool: &P, blobs: impl Iterator<Item = Bytes>, count: usize) -> R
 fn memory<P: Pool>(subject: &str, scale: Scale, figures: &mut Figures) -> Result<()> {
     use crate::meter::system::{Peak, descendants, rss};
     const SIZE: usize = 64 << 20;
-    if subject == "threads" {
-        return Ok(());
-    }
     let pool = P::new(WORKERS, subject)?;
     warm(&pool, 1000)?;
     let own = rss(std::process::id());
