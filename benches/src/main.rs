@@ -18,7 +18,7 @@
 //! The subjects: this library by context; CPython (start method fork); `procspawn::Pool`; `threads`, a pool of
 //! threads that share one crossbeam channel, with handles of a mutex and a condition variable; `rayon` with the
 //! same handles; and `limit/…`, what the system takes for the least that does such a thing. What a machine lacks
-//! is left out, with the reason. A must that is missed is printed; it is a failure only with `--strict`.
+//! is left out, with the reason. A must that is missed is printed; it is a failure with `--strict` only.
 
 mod calls;
 mod cpython;

@@ -34,13 +34,13 @@ impl Stretch {
         Ok(Self { seconds, usage })
     }
 
-    /// The figure `case` in calls per second (or whatever `amount` counts, times `scale`), and what one call cost.
+    /// The figure `case`: so much of something per second; and what one of the calls that this took has cost.
     pub(crate) fn rate(&self, figures: &mut Figures, case: &str, amount: f64, calls: usize) {
         figures.push(case, amount / self.seconds);
         self.costs(figures, case, calls);
     }
 
-    /// What one call cost.
+    /// What one of so many calls cost.
     pub(crate) fn costs(&self, figures: &mut Figures, case: &str, calls: usize) {
         if let Some(usage) = self.usage {
             figures.push(&format!("{case}.cpu"), usage.cpu_us / calls as f64);

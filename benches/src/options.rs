@@ -7,7 +7,7 @@ pub(crate) const USAGE: &str =
   --context   what to hold against the others, such as exec+pipe (exec and forkserver over pipe and shm)
   --rounds    how many rounds, whose medians count (5)
   --quick     a fraction of the calls: to see that it runs; its figures are rough
-  --strict    a missed must is a failure";
+  --strict    a must that is missed, or that could not be measured, is a failure";
 
 /// The options of a run.
 #[derive(Clone, Debug)]

@@ -79,6 +79,21 @@ pub(crate) const fn at_most(factor: f64, of: Of) -> Bound {
     Bound { limit: Limit::AtMost(factor), of }
 }
 
+/// How many musts were not met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) missed: usize,
+    /// The figure is missing, or that of its yardstick.
+    pub(crate) unmeasured: usize,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.missed += other.missed;
+        self.unmeasured += other.unmeasured;
+    }
+}
+
 /// All rounds of one workload: for each subject its figures, round by round; `None` where it has failed.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
@@ -129,8 +144,8 @@ impl Rounds {
         })
     }
 
-    /// What is asked of this case, and whether it is met. Counts what is missed.
-    fn verdict(&self, subject: &str, case: &Case, goals: &[Goal], missed: &mut usize) -> String {
+    /// What is asked of this case, and whether it is met. Counts what is not.
+    fn verdict(&self, subject: &str, case: &Case, goals: &[Goal], tally: &mut Tally) -> String {
         // Of no other transport anything is asked.
         let own = subject.ends_with("+pipe") || subject.ends_with("+shm");
         let asked = goals.iter().filter(|goal| own && goal.case == case.name && subject.contains(goal.who));
@@ -139,10 +154,13 @@ impl Rounds {
             let verdict = match (holds.contains(&Some(true)), holds.contains(&Some(false))) {
                 (true, _) => "met",
                 (false, true) => {
-                    *missed += 1;
+                    tally.missed += 1;
                     "MISSED"
                 }
-                (false, false) => "not measured",
+                (false, false) => {
+                    tally.unmeasured += 1;
+                    "not measured"
+                }
             };
             let say = |bound: &Bound| self.say(subject, case, bound);
             let must = goal.must.iter().map(say).collect::<Vec<_>>().join(" or ");
@@ -166,45 +184,49 @@ impl Rounds {
         }
     }
 
-    /// Prints the table; returns how many musts are missed.
-    pub(crate) fn print(&self, cases: &[Case], goals: &[Goal], yardsticks: &[&'static str]) -> usize {
-        let mut missed = 0;
+    /// Prints the table; returns how many musts are not met.
+    pub(crate) fn print(&self, cases: &[Case], goals: &[Goal], yardsticks: &[&'static str]) -> Tally {
+        let mut tally = Tally::default();
         let first = yardsticks.first().unwrap_or(&"–");
         println!(
             "| subject | what | median | from – to | × {first} | CPU µs | switches | system calls | must, aim |"
         );
         println!("|---|---|---:|---:|---:|---:|---:|---:|---|");
-        for case in cases {
+        for (at, case) in cases.iter().enumerate() {
             let measured = |base: &&&'static str| self.median(base, case.name).is_some();
             let base = yardsticks.iter().find(measured).copied();
             for subject in &self.subjects {
-                let Some(value) = self.median(subject, case.name) else { continue };
-                let all: Vec<f64> = self.values(subject, case.name).into_iter().flatten().collect();
-                let least = all.iter().copied().fold(f64::INFINITY, f64::min);
-                let most = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let verdict = self.verdict(subject, case, goals, &mut tally);
+                if verdict.is_empty() && self.median(subject, case.name).is_none() {
+                    continue;
+                }
+                let value = self.values_of(subject, case.name);
                 let ratio = base.and_then(|base| {
                     let ratio = short(self.ratio(subject, case.name, base, case.name)?);
-                    Some(if Some(&base) == yardsticks.first() { ratio } else { format!("{ratio} (× {base})") })
+                    Some(if base == *first { ratio } else { format!("{ratio} (× {base})") })
                 });
                 let cost = |what: &str| self.median(subject, &format!("{}.{what}", case.name)).map(short);
-                let calls = self.system_calls.get(subject).filter(|_| case.name == cases[0].name);
-                let or_none = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+                let calls = self.system_calls.get(subject).filter(|_| at == 0).copied().map(short);
+                let rest =
+                    [ratio, cost("cpu"), cost("switches"), calls].map(|cell| cell.unwrap_or("–".to_owned()));
                 println!(
-                    "| {subject} | {}, {} | {} | {} – {} | {} | {} | {} | {} | {} |",
+                    "| {subject} | {}, {} | {value} | {} | {verdict} |",
                     case.name,
                     case.unit,
-                    short(value),
-                    short(least),
-                    short(most),
-                    or_none(ratio),
-                    or_none(cost("cpu")),
-                    or_none(cost("switches")),
-                    or_none(calls.copied().map(short)),
-                    self.verdict(subject, case, goals, &mut missed),
+                    rest.join(" | ")
                 );
             }
         }
-        missed
+        tally
+    }
+
+    /// Two cells: the median, and the least and the greatest value.
+    fn values_of(&self, subject: &str, case: &str) -> String {
+        let Some(median) = self.median(subject, case) else { return "– | –".to_owned() };
+        let all: Vec<f64> = self.values(subject, case).into_iter().flatten().collect();
+        let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        format!("{} | {} – {}", short(median), short(least), short(most))
     }
 }
 
@@ -234,7 +256,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bound, Case, Figures, Goal, Of, Rounds, at_least, at_most, median};
+    use super::{Bound, Case, Figures, Goal, Of, Rounds, Tally, at_least, at_most, median};
 
     const CASES: &[Case] = &[Case { name: "calls", unit: "1/s" }];
 
@@ -269,10 +291,10 @@ mod tests {
         let rounds = rounds(&[("a+pipe", &[Some(40.0)]), ("c", &[Some(10.0)])]);
         let verdict = |must| {
             let goals = [Goal { case: "calls", who: "+pipe", must, aim: &[] }];
-            let mut missed = 0;
-            let text = rounds.verdict("a+pipe", &CASES[0], &goals, &mut missed);
-            assert_eq!(rounds.verdict("c", &CASES[0], &goals, &mut missed), "", "nothing is asked of others");
-            (text.rsplit(": ").next().unwrap_or_default().to_owned(), missed)
+            let mut tally = Tally::default();
+            let text = rounds.verdict("a+pipe", &CASES[0], &goals, &mut tally);
+            assert_eq!(rounds.verdict("c", &CASES[0], &goals, &mut tally), "", "nothing is asked of others");
+            (text.rsplit(": ").next().unwrap_or_default().to_owned(), tally.missed, tally.unmeasured)
         };
         const MUSTS: [&[Bound]; 4] = [
             &[at_least(4.0, Of::Subject("c"))],
@@ -281,8 +303,8 @@ mod tests {
             &[at_least(5.0, Of::Subject("d"))],
         ];
         let verdicts = MUSTS.map(verdict);
-        let expected = [("met", 0), ("MISSED", 1), ("met", 0), ("not measured", 0)];
-        assert_eq!(verdicts, expected.map(|(text, missed)| (text.to_owned(), missed)));
+        let expected = [("met", 0, 0), ("MISSED", 1, 0), ("met", 0, 0), ("not measured", 0, 1)];
+        assert_eq!(verdicts, expected.map(|(text, missed, unmeasured)| (text.to_owned(), missed, unmeasured)));
     }
 
     #[test]
