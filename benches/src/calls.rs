@@ -1,8 +1,5 @@
 //! What the pools are given to do, and the pools: each workload is written once, for all of them.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use process_pool::{Bytes, Context, Executor, TaskHandle};
@@ -10,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Result;
+#[cfg(target_os = "linux")]
+use crate::gate::{busy, hold};
 use crate::threads::{Rayon, Slot, Threads};
 
 pub(crate) fn noop(n: u64) -> u64 {
@@ -47,31 +46,12 @@ pub(crate) fn work(us: u64) -> u64 {
     us
 }
 
-/// Says a byte on one FIFO of a gate's folder, and waits for one on the other.
-pub(crate) fn hold(folder: String) -> u64 {
-    let folder = Path::new(&folder);
-    let mut arrive = OpenOptions::new().write(true).open(folder.join("arrive")).expect("a FIFO");
-    let mut leave = File::open(folder.join("leave")).expect("a FIFO");
-    arrive.write_all(&[1]).expect("its reader is there");
-    leave.read_exact(&mut [0]).expect("a byte for each");
-    0
-}
-
-/// Says its process id on a FIFO of a gate's folder, and never returns.
-pub(crate) fn busy(folder: String) -> u64 {
-    let mut arrive = OpenOptions::new().write(true).open(Path::new(&folder).join("arrive")).expect("a FIFO");
-    arrive.write_all(&std::process::id().to_ne_bytes()).expect("its reader is there");
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
 /// What a handle can bring.
 pub(crate) trait Carried: Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + 'static> Carried for T {}
 
 macro_rules! pools {
-    ($($call:ident($argument:ty) -> $result:ty;)*) => {
+    ($($(#[$on:meta])* $call:ident($argument:ty) -> $result:ty;)*) => {
         /// A pool with handles.
         pub(crate) trait Pool: Sized {
             type Handle<R: Carried>;
@@ -80,7 +60,7 @@ macro_rules! pools {
 
             fn new(workers: usize, context: &str) -> Result<Self>;
             fn result<R: Carried>(handle: Self::Handle<R>) -> Result<R>;
-            $(fn $call(&self, argument: $argument) -> Result<Self::Handle<$result>>;)*
+            $($(#[$on])* fn $call(&self, argument: $argument) -> Result<Self::Handle<$result>>;)*
         }
 
         impl Pool for Executor {
@@ -94,7 +74,7 @@ macro_rules! pools {
                 Ok(handle.result()?)
             }
 
-            $(fn $call(&self, argument: $argument) -> Result<TaskHandle<$result>> {
+            $($(#[$on])* fn $call(&self, argument: $argument) -> Result<TaskHandle<$result>> {
                 Ok(self.submit($call, argument)?)
             })*
         }
@@ -112,7 +92,7 @@ macro_rules! pools {
                 Ok(handle.join()?)
             }
 
-            $(fn $call(&self, argument: $argument) -> Result<procspawn::JoinHandle<$result>> {
+            $($(#[$on])* fn $call(&self, argument: $argument) -> Result<procspawn::JoinHandle<$result>> {
                 Ok(self.spawn(argument, $call))
             })*
         }
@@ -128,7 +108,7 @@ macro_rules! pools {
                 Ok(handle.result())
             }
 
-            $(fn $call(&self, argument: $argument) -> Result<Slot<$result>> {
+            $($(#[$on])* fn $call(&self, argument: $argument) -> Result<Slot<$result>> {
                 Ok(self.submit($call, argument))
             })*
         }
@@ -144,7 +124,7 @@ macro_rules! pools {
                 Ok(handle.result())
             }
 
-            $(fn $call(&self, argument: $argument) -> Result<Slot<$result>> {
+            $($(#[$on])* fn $call(&self, argument: $argument) -> Result<Slot<$result>> {
                 Ok(self.submit($call, argument))
             })*
         }
@@ -157,7 +137,9 @@ pools! {
     chunk(Vec<u64>) -> Vec<u64>;
     primes((u64, u64)) -> u64;
     work(u64) -> u64;
+    #[cfg(target_os = "linux")]
     hold(String) -> u64;
+    #[cfg(target_os = "linux")]
     busy(String) -> u64;
 }
 

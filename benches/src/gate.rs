@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 
@@ -55,5 +55,24 @@ impl Drop for Gate {
     fn drop(&mut self) {
         // It is a folder for temporary files; what cannot be removed there is not missed.
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A call: says a byte on one FIFO of a gate's folder, and waits for one on the other.
+pub(crate) fn hold(folder: String) -> u64 {
+    let folder = Path::new(&folder);
+    let mut arrive = OpenOptions::new().write(true).open(folder.join("arrive")).expect("a FIFO");
+    let mut leave = File::open(folder.join("leave")).expect("a FIFO");
+    arrive.write_all(&[1]).expect("its reader is there");
+    leave.read_exact(&mut [0]).expect("a byte for each");
+    0
+}
+
+/// A call: says its process id on a FIFO of a gate's folder, and never returns.
+pub(crate) fn busy(folder: String) -> u64 {
+    let mut arrive = OpenOptions::new().write(true).open(Path::new(&folder).join("arrive")).expect("a FIFO");
+    arrive.write_all(&std::process::id().to_ne_bytes()).expect("its reader is there");
+    loop {
+        std::hint::spin_loop();
     }
 }

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use process_pool::spawn::ForkServer;
 use process_pool::{Builder, Context, Executor};
 
-use crate::calls::{hold, noop};
-use crate::gate::Gate;
+use crate::calls::noop;
+use crate::gate::{Gate, hold};
 use crate::table::{Case, Figures, Goal, Of, Rounds, at_most, median};
 use crate::{Result, Scale, Workload, cpython, sys};
 
