@@ -87,7 +87,7 @@ impl Default for Builder {
             context: Context::default(),
             codec: Codec::default(),
             call_queue_bound: None,
-            window_max: 64,
+            window_max: 256,
             max_tasks_per_child: None,
             on_worker_loss: OnWorkerLoss::default(),
             restart_limit: RestartLimit::default(),

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pool_core::transport::{Claim, Seq};
 
 /// How many words a page has.
-pub const SLOTS: usize = 256;
+pub const SLOTS: usize = 1024;
 /// How many calls may be unsettled at once. Half of the slots, so that a call seldom finds its slot taken.
 pub const REVOCABLE: usize = SLOTS / 2;
 

@@ -9,8 +9,8 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use crate::claims::{Board, SLOTS};
 use crate::sys::SharedWords;
 
-/// The file's size. The words take half of it.
-const BYTES: u64 = 4096;
+/// The file's size: the words, in whole pages of any size that systems have.
+const BYTES: u64 = ((SLOTS + 1) * 8).next_multiple_of(64 * 1024) as u64;
 /// Without these seals, whoever holds the file could cut it short, and our next access would be a SIGBUS.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 

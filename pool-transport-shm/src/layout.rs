@@ -4,8 +4,7 @@
 //!      0   calls written · calls read · results written · results read      (a cache line each)
 //!    256   the worker's bell · the parent's bell · closed · spin
 //!   4096   claim words
-//!   8192   the ring of calls
-//!   8192 + RING   the ring of results
+//!  12288   the ring of calls, and after it the ring of results
 //! ```
 //!
 //! Positions count bytes since the beginning and never go back; a byte's place is its position modulo the ring's size.
@@ -23,7 +22,7 @@ use crate::sys::Mapping;
 pub(crate) const RING: usize = 512 * 1024;
 
 const CLAIMS: usize = 4096;
-const RINGS: usize = 8192;
+const RINGS: usize = CLAIMS + 8 * SLOTS;
 const BYTES: usize = RINGS + 2 * RING;
 
 /// Without these seals, whoever holds the file could cut it short, and our next access would be a SIGBUS.

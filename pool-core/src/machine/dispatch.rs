@@ -15,13 +15,44 @@ impl Machine {
             return;
         }
         while self.items.pending() > 0 {
-            // An idle worker first; then, ahead of time, one that is busy with short calls.
-            let Some(worker) = self.idle.last().copied().or_else(|| self.roomy(now)) else { break };
+            // One that is at short calls, and done with those it has before another is awake; an idle one; then, ahead
+            // of time, any that is busy with short calls.
+            let idle = || self.idle.last().copied();
+            let Some(worker) = self.quick(now).or_else(idle).or_else(|| self.roomy(now)) else { break };
             if !self.send_some(worker, now) {
                 break;
             }
         }
+        self.watch_quick(now);
         self.order_workers(now);
+    }
+
+    /// A worker that is at short calls, while another would have to be woken.
+    fn quick(&self, now: Duration) -> Option<WorkerId> {
+        self.idle.last()?;
+        let can = |worker: &&Worker| {
+            let (count, room) = (worker.sent.len(), self.room(worker));
+            worker.state == State::Live && count > 0 && room > 0 && worker.is_quick(count + 1, now)
+        };
+        self.workers.iter().find(can).map(|worker| worker.id)
+    }
+
+    /// Sees to it that somebody looks again, if calls wait for a worker while others are idle.
+    pub(super) fn watch_quick(&mut self, now: Duration) {
+        if self.look_at.is_none() && self.stalls_at().is_some() {
+            self.look_at = Some(now + STALLED);
+            self.out.push_back(Output::Alarm);
+        }
+    }
+
+    /// When the first of the calls that wait, while others are idle, wait for too long.
+    pub(super) fn stalls_at(&self) -> Option<Duration> {
+        if self.idle.is_empty() || !self.phase.works() {
+            return None;
+        }
+        let waits =
+            |worker: &&Worker| worker.revocable.is_some() && worker.state == State::Live && worker.waiting() > 0;
+        self.workers.iter().filter(waits).map(Worker::stalls_at).min()
     }
 
     /// Does what a worker that has settled something makes possible.
@@ -38,7 +69,7 @@ impl Machine {
         }
         if !self.idle.is_empty() {
             self.dispatch(now);
-            self.steal();
+            self.steal(now);
         }
         self.retire(worker, now);
         self.order_workers(now);
@@ -56,7 +87,7 @@ impl Machine {
         self.failing_since = None;
         self.idle.push(id);
         self.dispatch(now);
-        self.steal();
+        self.steal(now);
     }
 
     /// A busy worker that may get calls ahead of time: the one with the fewest.
@@ -118,19 +149,18 @@ impl Machine {
         true
     }
 
-    /// An idle worker and nothing pending: half of what waits at the fullest worker may move.
-    fn steal(&mut self) {
+    /// An idle worker and nothing pending: half of what waits at the fullest worker may move, if that is worth it.
+    fn steal(&mut self, now: Duration) {
         if self.idle.is_empty() || self.items.pending() > 0 {
             return;
         }
-        let waiting =
-            |worker: &Worker| worker.sent.iter().skip(1).filter(|sent| !sent.asked && !sent.started).count();
         let fullest = self
             .workers
             .iter()
             .enumerate()
             .filter(|(_, worker)| worker.revocable.is_some() && worker.state == State::Live)
-            .map(|(index, worker)| (waiting(worker), index))
+            .filter(|(_, worker)| !worker.is_quick(worker.sent.len(), now))
+            .map(|(index, worker)| (worker.waiting(), index))
             .max_by_key(|(count, _)| *count);
         let Some((count, index)) = fullest else { return };
         if count > 0 {
@@ -139,7 +169,7 @@ impl Machine {
     }
 
     /// What waits behind a long call is offered to others, oldest first, before newer calls are.
-    fn rescue(&mut self, now: Duration) {
+    pub(super) fn rescue(&mut self, now: Duration) {
         if now.saturating_sub(self.last_rescue) < STALLED {
             return;
         }
@@ -202,7 +232,7 @@ impl Machine {
         // One question may not have been enough: the call had started, or it went to another idle worker.
         // Each such answer leaves one call less to ask for, so this ends.
         if matches!(claim, Claim::Revoked | Claim::Started) {
-            self.steal();
+            self.steal(now);
         }
         self.settle_phase(now);
     }

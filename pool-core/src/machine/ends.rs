@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::workers::State;
+use super::workers::{STALLED, State};
 use super::{BreakCause, GONE_WITHIN, How, Machine, OnWorkerLoss, Output, Phase};
 use crate::WorkerId;
 use crate::spawner::Signal;
@@ -287,6 +287,11 @@ impl Machine {
                 }
                 State::Live => {}
             }
+        }
+        if due(self.look_at) {
+            // The wish for it has been heard; it goes on as long as there is something to look at.
+            self.rescue(now);
+            self.look_at = self.stalls_at().map(|at| at.max(now + STALLED / 2));
         }
         if due(self.episode_end()) {
             self.give_up(BreakCause::NoWorkerInTime(self.last_failed), now);

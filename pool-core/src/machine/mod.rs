@@ -224,6 +224,8 @@ pub struct Machine {
     failing_since: Option<Duration>,
     last_failed: Option<WorkerId>,
     last_rescue: Duration,
+    /// When to look at those that have calls waiting while others are idle.
+    look_at: Option<Duration>,
     out: VecDeque<Output>,
 }
 
@@ -249,6 +251,7 @@ impl Machine {
             failing_since: None,
             last_failed: None,
             last_rescue: Duration::ZERO,
+            look_at: None,
             out: VecDeque::new(),
         }
     }
@@ -392,7 +395,7 @@ impl Machine {
         let workers = self.workers.iter().filter_map(|worker| worker.deadline).min();
         let spawn = (self.wants_worker() && self.spawn_after > Duration::ZERO).then_some(self.spawn_after);
         let episode = self.episode_end();
-        [workers, spawn, episode].into_iter().flatten().min()
+        [workers, spawn, episode, self.look_at].into_iter().flatten().min()
     }
 
     fn index(&self, id: WorkerId) -> Option<usize> {

@@ -34,7 +34,14 @@ impl Script {
         Self { machine: Machine::new(config), calls: Vec::new() }
     }
 
-    /// A pool of live workers without calls.
+    /// A pool of live workers without calls, at which calls have taken no time at all.
+    fn quick(config: Config) -> Self {
+        let mut script = Self::live(config, Some(128));
+        script.machine.workers.iter_mut().for_each(|worker| worker.pace = Some(Duration::from_micros(1)));
+        script
+    }
+
+    /// A pool of live workers without calls. They are worth to be woken for one.
     fn live(config: Config, revocable: Option<usize>) -> Self {
         let mut script = Self::new(config);
         for id in 0..config.max_workers as u64 {
@@ -45,6 +52,7 @@ impl Script {
             script.finish(worker, seq);
         }
         script.calls.clear();
+        script.machine.workers.iter_mut().for_each(|worker| worker.pace = Some(Duration::from_millis(1)));
         script
     }
 
@@ -90,6 +98,41 @@ fn workers_start_several_at_a_time_once_one_works_and_until_something_runs_out()
     pool.submit();
     pool.feed(Input::SpawnFailed { worker: w(1), transient: true });
     assert!(!pool.machine.may_start_many(), "something ran out");
+}
+
+/// To wake a worker costs more than a few short calls.
+#[test]
+fn short_calls_go_to_one_worker_until_they_are_worth_waking_another() {
+    let mut pool = Script::quick(config(2));
+    let sent = |orders: Vec<Output>| match orders[..] {
+        [Output::Send(worker, ..)] => worker,
+        ref other => panic!("{other:?}"),
+    };
+    let first = sent(pool.submit());
+    let others: Vec<_> = (1..60).map(|_| sent(pool.submit())).collect();
+    let at_first = others.iter().take_while(|worker| **worker == first).count();
+    assert!((40..55).contains(&at_first), "{at_first} of them, worth 50 us, are sent to the one that is awake");
+    assert_ne!(others[at_first], first, "then the other is woken");
+}
+
+/// A short call may turn out to be a long one: those behind it are not to wait for it while somebody is idle.
+#[test]
+fn what_waits_behind_a_short_call_that_takes_long_is_given_to_others_by_the_clock() {
+    let mut pool = Script::quick(config(2));
+    pool.submit();
+    pool.submit();
+    let (busy, calls) = (w(1), pool.calls.clone());
+    let look_at = pool.machine.deadline().expect("somebody looks");
+    assert!(look_at <= NOW + Duration::from_millis(2), "{look_at:?}");
+    pool.machine.handle(Input::TimePassed, look_at);
+    assert_eq!(pool.orders(), [Output::Revoke(busy, Seq(2)), Output::Revoke(busy, Seq(1))]);
+    pool.machine.handle(Input::Answered(busy, Seq(2), Claim::Revoked), look_at);
+    assert_eq!(pool.orders(), [Output::Send(w(0), Seq(1), calls[1])]);
+    pool.machine.handle(Input::Answered(busy, Seq(1), Claim::Started), look_at);
+    pool.finish(w(0), Seq(1));
+    pool.finish(busy, Seq(1));
+    pool.machine.handle(Input::TimePassed, look_at * 2);
+    assert_eq!(pool.machine.deadline(), None, "an idle pool sleeps");
 }
 
 /// A worker may be up, and at a call, before the call that starts it returns; and that may fail then, a fork server

@@ -66,6 +66,10 @@ pub(super) struct Worker {
 /// Waking a sleeping process on another core costs 25–60 µs (measured), so this is a score of wake-ups.
 const AHEAD: Duration = Duration::from_millis(1);
 
+/// Calls worth less than this are sent to a worker that is at such already, rather than to one that sleeps and has to
+/// be woken for them.
+pub(super) const WAKE: Duration = Duration::from_micros(50);
+
 /// A worker that has settled nothing for this long is busy with a long call: what waits behind it is
 /// offered to others.
 pub(super) const STALLED: Duration = AHEAD;
@@ -175,9 +179,26 @@ impl Worker {
         self.link_closed && self.exited
     }
 
+    /// Calls here that others could do: not known to have started, nor the first, which may have.
+    pub(super) fn waiting(&self) -> usize {
+        self.sent.iter().skip(1).filter(|sent| !sent.asked && !sent.started).count()
+    }
+
+    /// Whether so many calls are done here sooner than another worker has woken up.
+    pub(super) fn is_quick(&self, calls: usize, now: Duration) -> bool {
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        let worth = self.pace.and_then(|pace| pace.checked_mul(calls));
+        self.revocable.is_some() && worth.is_some_and(|worth| worth < WAKE) && !self.stalled(now)
+    }
+
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.
     pub(super) fn stalled(&self, now: Duration) -> bool {
+        now >= self.stalls_at()
+    }
+
+    /// When that is so, if it settles nothing until then.
+    pub(super) fn stalls_at(&self) -> Duration {
         let usual = self.pace.unwrap_or_default() * 3;
-        now.saturating_sub(self.progress) >= STALLED.max(usual)
+        self.progress + STALLED.max(usual)
     }
 }
