@@ -234,7 +234,7 @@ fn play(data: &[u8]) {
                 let at = usize::from(byte());
                 let seq = if sent.is_empty() { at as u64 } else { sent[at % sent.len()] };
                 let (status, body) = (byte(), [byte(), byte()]);
-                peer.says(&[&[REPLY], seq.to_le_bytes().as_slice(), &[status % 3], &body].concat());
+                peer.says(&[&[REPLY], seq.to_le_bytes().as_slice(), &[status % 3], &[0; 4], &body].concat());
             }
             7 => peer.drained(),
             8 => peer.says(&[BYE]),

@@ -20,7 +20,7 @@ use crate::error::{
 };
 use crate::function::TaskRef;
 use crate::machine::{BreakCause, Cancel, Config, How, Input, Machine, Output, Phase, Place, WorkId};
-use crate::slot::{Letter, Reply, Slot};
+use crate::slot::{Answer, Letter, Reply, Slot};
 use crate::spawner::Signal;
 use crate::transport::{Claim, Seq};
 use crate::wire::{Failure, Hello, Initializer, Terms};
@@ -123,11 +123,11 @@ impl Pool {
     }
 
     /// Hands replies to their calls, and the worker its next ones first.
-    pub(crate) fn settle_replies(&self, slot: &Slot, replies: Vec<(Seq, Reply)>) {
+    pub(crate) fn settle_replies(&self, slot: &Slot, answers: Vec<Answer>) {
         let settled: Vec<_> = self.act(|core, now| {
-            let found = replies.into_iter().filter_map(|(seq, reply)| {
+            let found = answers.into_iter().filter_map(|Answer { seq, took, reply }| {
                 // Late and doubled answers find nobody who waits for them.
-                let id = core.machine.result(slot.id, seq)?;
+                let id = core.machine.result(slot.id, seq, took)?;
                 Some((core.take_call(id), reply))
             });
             let found = found.collect();

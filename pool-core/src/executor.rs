@@ -218,6 +218,7 @@ impl Builder {
                 restart_limit: self.restart_limit,
                 start_deadline: self.start_deadline,
                 stop_grace: self.stop_grace,
+                cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
                 certain_ends: spawner.caps().child,
             },
             codec: self.codec,

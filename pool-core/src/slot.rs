@@ -9,6 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use crate::WorkerId;
 use crate::call::{Call, ReplyBytes, lock};
@@ -74,7 +75,16 @@ struct Process {
     settled: bool,
 }
 
-/// A reply that was read and not yet handed to its call.
+/// What came from a worker and was not yet handed to its call.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) seq: Seq,
+    /// How long the call took, as the worker says.
+    pub(crate) took: Duration,
+    pub(crate) reply: Reply,
+}
+
+/// A reply that was read.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Ok(ReplyBytes),
@@ -94,7 +104,7 @@ pub(crate) struct Slot {
     /// Notified when a call that others wait for was handed to the link.
     handed: Condvar,
     stage: Mutex<Stage>,
-    replies: Mutex<Vec<(Seq, Reply)>>,
+    replies: Mutex<Vec<Answer>>,
     exit: OnceLock<ExitReport>,
     /// Why it did not come up.
     failure: Mutex<Option<StartError>>,
@@ -323,7 +333,7 @@ impl Slot {
         }
     }
 
-    pub(crate) fn take_replies(&self) -> Vec<(Seq, Reply)> {
+    pub(crate) fn take_replies(&self) -> Vec<Answer> {
         std::mem::take(&mut *lock(&self.replies))
     }
 }
@@ -448,7 +458,7 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
     let garbage = |what: &str| StartError::Garbage(what.to_owned());
     match Kind::split(&frame) {
         Some((Kind::Reply, rest)) => {
-            let (seq, status, body) = wire::reply(rest).ok_or_else(|| garbage("a malformed reply"))?;
+            let (seq, status, took, body) = wire::reply(rest).ok_or_else(|| garbage("a malformed reply"))?;
             if seq.0 >= slot.calls_posted.load(Ordering::Acquire) {
                 return Err(garbage("an answer to a call that it was never sent"));
             }
@@ -458,7 +468,7 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
                 }
                 Status::Ok => Reply::Ok(ReplyBytes::new(frame, wire::REPLY_HEAD)),
             };
-            lock(&slot.replies).push((seq, reply));
+            lock(&slot.replies).push(Answer { seq, took, reply });
             Ok(())
         }
         Some((Kind::Bye, [])) => {

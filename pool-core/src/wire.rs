@@ -7,7 +7,7 @@
 //!         ◄─────────────────────── Initialize  where the terms announce one
 //!  Ready | InitFailed ───────────►
 //!         ◄─────────────────────── Call …      seq, function, argument
-//!  Reply … ──────────────────────►            seq, status, result
+//!  Reply … ──────────────────────►            seq, status, time taken, result
 //!         ◄─────────────────────── Stop
 //!  Bye    ───────────────────────►            and the end
 //! ```
@@ -20,6 +20,8 @@
 //! transport come first in the ticket for the same reason. The frames of the hot path are laid out by hand; the
 //! others are postcard.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::CodecStep;
@@ -27,7 +29,7 @@ use crate::function::{Native, TaskRef};
 use crate::transport::Seq;
 
 /// Counts up with each change to what is said here.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 const MAGIC: [u8; 8] = *b"prcpool\x1a";
 
 /// The first byte of a frame.
@@ -318,26 +320,30 @@ impl<'a> CallFrame<'a> {
 }
 
 /// The length of the head of a reply.
-pub(crate) const REPLY_HEAD: usize = 10;
+pub(crate) const REPLY_HEAD: usize = 14;
 
-pub(crate) fn reply_head(seq: Seq, status: Status) -> [u8; REPLY_HEAD] {
+/// `took`: how long the call took, which is told in nanoseconds, up to four seconds.
+pub(crate) fn reply_head(seq: Seq, status: Status, took: Duration) -> [u8; REPLY_HEAD] {
     let mut head = [0; REPLY_HEAD];
     head[0] = Kind::Reply as u8;
     head[1..9].copy_from_slice(&seq.0.to_le_bytes());
     head[9] = status as u8;
+    head[10..].copy_from_slice(&u32::try_from(took.as_nanos()).unwrap_or(u32::MAX).to_le_bytes());
     head
 }
 
 /// Reads what follows the kind of a reply.
-pub(crate) fn reply(rest: &[u8]) -> Option<(Seq, Status, &[u8])> {
+pub(crate) fn reply(rest: &[u8]) -> Option<(Seq, Status, Duration, &[u8])> {
     let (seq, rest) = rest.split_first_chunk()?;
-    let (status, body) = rest.split_first()?;
+    let (status, rest) = rest.split_first()?;
+    let (took, body) = rest.split_first_chunk()?;
     let status = match *status {
         0 => Status::Ok,
         1 => Status::Failed,
         _ => return None,
     };
-    Some((Seq(u64::from_le_bytes(*seq)), status, body))
+    let took = Duration::from_nanos(u32::from_le_bytes(*took).into());
+    Some((Seq(u64::from_le_bytes(*seq)), status, took, body))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -274,16 +275,18 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         reply.clear();
+        let start = Instant::now();
         let mut failure = self.invoke(&frame.function, frame.argument, reply);
+        let took = start.elapsed();
         let size = reply.len() + wire::REPLY_HEAD;
         if failure.is_none() && size > self.frame_max {
             failure = Some(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 });
         }
         let sent = match failure {
-            None => self.channel.send(&wire::reply_head(frame.seq, Status::Ok), reply),
+            None => self.channel.send(&wire::reply_head(frame.seq, Status::Ok, took), reply),
             Some(failure) => {
                 let failure = wire::failure(failure, self.frame_max.saturating_sub(wire::REPLY_HEAD));
-                self.channel.send(&wire::reply_head(frame.seq, Status::Failed), &failure)
+                self.channel.send(&wire::reply_head(frame.seq, Status::Failed, took), &failure)
             }
         };
         if reply.capacity() > KEEP {

@@ -225,6 +225,11 @@ impl Line {
         self.stream.has_arrived(&fd).then(|| if self.input.raise() { self.go_on() } else { Progress::Idle })
     }
 
+    /// Whether calls are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
     /// A thread looks by itself from now on, by [`glance`](Self::glance).
     pub(crate) fn mute(&self) {
         if self.stream.mute(true) == Muting::LookAway
@@ -315,6 +320,7 @@ impl Outlook for Line {
 
     fn delivered(&self, frames: usize) {
         if frames > 0 {
+            self.reactor.count(frames);
             self.end_calls(frames);
         }
     }

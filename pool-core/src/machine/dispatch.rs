@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::items::Place;
-use super::workers::{STALLED, State, Worker};
+use super::workers::{AHEAD, STALLED, State, WAKE, Worker};
 use super::{How, Machine, Output};
 use crate::WorkerId;
 use crate::transport::{Claim, Seq};
@@ -30,11 +30,19 @@ impl Machine {
     /// A worker that is at short calls, while another would have to be woken.
     fn quick(&self, now: Duration) -> Option<WorkerId> {
         self.idle.last()?;
+        let limit = self.quick_limit();
         let can = |worker: &&Worker| {
             let (count, room) = (worker.sent.len(), self.room(worker));
-            worker.state == State::Live && count > 0 && room > 0 && worker.is_quick(count + 1, now)
+            worker.state == State::Live && count > 0 && room > 0 && worker.is_quick(count + 1, limit, now)
         };
-        self.workers.iter().find(can).map(|worker| worker.id)
+        self.workers.iter().filter(can).min_by_key(|worker| worker.sent.len()).map(|worker| worker.id)
+    }
+
+    /// How much time worth of short calls is left to a busy worker while others are idle. Where every core has a worker
+    /// that is busy, waking another would not have them done any sooner.
+    fn quick_limit(&self) -> Duration {
+        let busy = self.count(State::Live) - self.idle.len();
+        if busy >= self.config.cores { AHEAD } else { WAKE }
     }
 
     /// Sees to it that somebody looks again, if calls wait for a worker while others are idle.
@@ -154,12 +162,13 @@ impl Machine {
         if self.idle.is_empty() || self.items.pending() > 0 {
             return;
         }
+        let limit = self.quick_limit();
         let fullest = self
             .workers
             .iter()
             .enumerate()
             .filter(|(_, worker)| worker.revocable.is_some() && worker.state == State::Live)
-            .filter(|(_, worker)| !worker.is_quick(worker.sent.len(), now))
+            .filter(|(_, worker)| !worker.is_quick(worker.sent.len(), limit, now))
             .map(|(index, worker)| (worker.waiting(), index))
             .max_by_key(|(count, _)| *count);
         let Some((count, index)) = fullest else { return };

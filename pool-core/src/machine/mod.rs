@@ -94,6 +94,8 @@ pub struct Config {
     pub start_deadline: Duration,
     /// How long a worker that was told to stop may take before it is killed.
     pub stop_grace: Duration,
+    /// How many workers can run at a time: the cores there are for them.
+    pub cores: usize,
     /// The kernel tells when a worker has ended. Where nobody can be sure of that, calls beyond the reach of `cancel`
     /// are not sent ahead: they would be lost with a worker that is only given up.
     pub certain_ends: bool,
@@ -276,12 +278,13 @@ impl Machine {
         Some(id)
     }
 
-    /// Notes that a worker answered the call it was sent as `seq`, and says which that was. `None`: nobody
-    /// waits for this answer. Call [`refill`](Self::refill) after the last answer at hand.
-    pub fn result(&mut self, worker: WorkerId, seq: Seq) -> Option<WorkId> {
+    /// Notes that a worker answered the call it was sent as `seq`, which took so long, and says which that was.
+    /// `None`: nobody waits for this answer. Call [`refill`](Self::refill) after the last answer at hand.
+    pub fn result(&mut self, worker: WorkerId, seq: Seq, took: Duration) -> Option<WorkId> {
         let worker = self.worker_mut(worker)?;
         let sent = worker.take(seq)?;
         worker.settled += 1;
+        worker.took += took;
         worker.fruitful = true;
         (self.failures, self.stumbles) = (0, 0);
         let known = self.items.remove(sent.id);

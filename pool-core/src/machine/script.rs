@@ -3,6 +3,8 @@
 use super::*;
 
 const NOW: Duration = Duration::from_millis(100);
+/// How long a call takes that is not worth a word.
+const TOOK: Duration = Duration::from_micros(10);
 const LATER: Duration = Duration::from_secs(100);
 
 fn config(max_workers: usize) -> Config {
@@ -15,6 +17,7 @@ fn config(max_workers: usize) -> Config {
         restart_limit: RestartLimit::default(),
         start_deadline: Duration::from_secs(10),
         stop_grace: Duration::from_secs(5),
+        cores: 2,
         certain_ends: true,
     }
 }
@@ -71,7 +74,7 @@ impl Script {
     }
 
     fn finish(&mut self, worker: WorkerId, seq: Seq) -> Vec<Output> {
-        self.machine.result(worker, seq);
+        self.machine.result(worker, seq, TOOK);
         self.machine.refill(worker, NOW);
         self.orders()
     }

@@ -57,6 +57,8 @@ pub(super) struct Worker {
     pub(super) progress: Duration,
     /// Calls settled since `progress` was last taken.
     pub(super) settled: u32,
+    /// How long these took.
+    pub(super) took: Duration,
     /// The smoothed time a call takes, and the window that follows from it.
     pub(super) pace: Option<Duration>,
     pub(super) window: usize,
@@ -64,7 +66,10 @@ pub(super) struct Worker {
 
 /// Calls worth this much time are kept at a worker, so that it does not wait for the parent between two.
 /// Waking a sleeping process on another core costs 25–60 µs (measured), so this is a score of wake-ups.
-const AHEAD: Duration = Duration::from_millis(1);
+pub(super) const AHEAD: Duration = Duration::from_millis(1);
+
+/// What a worker does for a call beside running it.
+const OVERHEAD: Duration = Duration::from_nanos(500);
 
 /// Calls worth less than this are sent to a worker that is at such already, rather than to one that sleeps and has to
 /// be woken for them.
@@ -91,6 +96,7 @@ impl Worker {
             deadline: Some(deadline),
             progress: now,
             settled: 0,
+            took: Duration::ZERO,
             pace: None,
             // Nothing is sent behind a call of which nobody knows how long it takes: it may be waiting for
             // the very call that would be.
@@ -102,7 +108,7 @@ impl Worker {
     pub(super) fn push(&mut self, id: WorkId, now: Duration) -> Seq {
         if self.sent.is_empty() {
             self.progress = now;
-            self.settled = 0;
+            (self.settled, self.took) = (0, Duration::ZERO);
         }
         if let Some(left) = &mut self.allowance {
             *left -= 1;
@@ -131,7 +137,7 @@ impl Worker {
         if self.settled == 0 {
             return;
         }
-        let each = now.saturating_sub(self.progress) / self.settled;
+        let each = OVERHEAD + self.took / self.settled;
         let pace = match self.pace {
             // A long call after short ones counts at once; the way back is smooth.
             Some(pace) if each < pace => (pace * 3 + each) / 4,
@@ -143,7 +149,7 @@ impl Worker {
         let least = if self.revocable.is_some() { 2 } else { 1 };
         self.window = usize::try_from(fit).unwrap_or(usize::MAX).clamp(least, window_max.max(2));
         self.progress = now;
-        self.settled = 0;
+        (self.settled, self.took) = (0, Duration::ZERO);
     }
 
     /// How many more calls it may get by its own limits.
@@ -184,11 +190,11 @@ impl Worker {
         self.sent.iter().skip(1).filter(|sent| !sent.asked && !sent.started).count()
     }
 
-    /// Whether so many calls are done here sooner than another worker has woken up.
-    pub(super) fn is_quick(&self, calls: usize, now: Duration) -> bool {
+    /// Whether so many calls take less than `limit` here, as far as can be told.
+    pub(super) fn is_quick(&self, calls: usize, limit: Duration, now: Duration) -> bool {
         let calls = u32::try_from(calls).unwrap_or(u32::MAX);
         let worth = self.pace.and_then(|pace| pace.checked_mul(calls));
-        self.revocable.is_some() && worth.is_some_and(|worth| worth < WAKE) && !self.stalled(now)
+        self.revocable.is_some() && worth.is_some_and(|worth| worth < limit) && !self.stalled(now)
     }
 
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.

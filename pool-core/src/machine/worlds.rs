@@ -106,6 +106,7 @@ impl World {
             restart_limit: RestartLimit { failures: 2 + rng.below(4) as u32, ..RestartLimit::default() },
             start_deadline: Duration::from_secs(10),
             stop_grace: Duration::from_secs(5),
+            cores: 1 + rng.below(4),
             certain_ends: rng.chance(80),
         };
         let revocable = rng.chance(70);
@@ -333,7 +334,8 @@ impl World {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let replies = std::mem::take(&mut process.replies);
         for seq in replies {
-            if let Some(call) = self.machine.result(id, seq) {
+            let took = Duration::from_micros(self.rng.next() % 2000);
+            if let Some(call) = self.machine.result(id, seq, took) {
                 self.tally.finished += 1;
                 self.settle(call);
             }

@@ -47,6 +47,8 @@ pub(crate) struct Reactor {
 
 struct Core {
     spin: Spin,
+    /// How many frames there were so far.
+    delivered: AtomicU64,
     epoll: ParentFd,
     bell: ParentFd,
     lines: Mutex<HashMap<u64, Arc<Line>>>,
@@ -74,6 +76,7 @@ impl Reactor {
         epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         let core = Arc::new(Core {
             spin: Spin::new(spin),
+            delivered: AtomicU64::new(0),
             epoll: ParentFd::new(epoll),
             bell: ParentFd::new(bell),
             lines: Mutex::default(),
@@ -123,6 +126,11 @@ impl Reactor {
 
     pub(crate) fn spin(&self) -> &Spin {
         &self.core.spin
+    }
+
+    /// So many frames were delivered.
+    pub(crate) fn count(&self, frames: usize) {
+        self.core.delivered.fetch_add(frames as u64, Ordering::Relaxed);
     }
 
     /// Lets what comes at `fd` go unnoticed for now: somebody looks by himself.
@@ -284,9 +292,43 @@ impl Core {
     /// The own thread.
     fn run(&self) {
         let mut waiter = Waiter::new(self);
+        let mut flow = Flow::new();
         while !self.stop.load(Ordering::SeqCst) {
-            if waiter.wait(None) == Bell::Rang {
+            let (bell, events) = waiter.work(None);
+            if bell == Bell::Rang {
                 self.step_aside();
+            }
+            if events > 0 && flow.is_strong() {
+                self.attend(&mut waiter);
+            }
+        }
+    }
+
+    /// While results flow, nobody has to wake this thread for each few of them: it looks by itself, from time to time.
+    /// As network drivers do it.
+    fn attend(&self, waiter: &mut Waiter<'_>) {
+        let lines: Vec<_> = lock(&self.lines).values().filter(|line| line.is_busy()).cloned().collect();
+        lines.iter().for_each(|line| line.mute());
+        let mut seen = self.delivered.load(Ordering::Relaxed);
+        while !self.stop.load(Ordering::SeqCst) {
+            thread::sleep(NAP);
+            for line in &lines {
+                if line.glance() == Some(Progress::More) {
+                    waiter.unfinished.push_back(Arc::clone(line));
+                }
+            }
+            if waiter.work(Some(Duration::ZERO)).0 == Bell::Rang {
+                self.step_aside();
+            }
+            let now = self.delivered.load(Ordering::Relaxed);
+            if now.wrapping_sub(seen) < WORTH_A_NAP {
+                break;
+            }
+            seen = now;
+        }
+        for line in lines {
+            if line.unmute() == Progress::More {
+                waiter.unfinished.push_back(line);
             }
         }
     }
@@ -441,6 +483,33 @@ const READ: u64 = 0;
 const WRITE: u64 = 1;
 /// No key gets this far.
 const BELL: u64 = u64::MAX;
+/// How often the own thread is woken.
+struct Flow {
+    last: Instant,
+    /// Times in a row that it was soon after the time before.
+    streak: u32,
+}
+
+impl Flow {
+    fn new() -> Self {
+        Self { last: Instant::now(), streak: 0 }
+    }
+
+    /// It has been woken. Whether that happens so often that to look from time to time is better.
+    fn is_strong(&mut self) -> bool {
+        let now = Instant::now();
+        self.streak = if now.duration_since(self.last) < NAP { self.streak + 1 } else { 0 };
+        self.last = now;
+        self.streak >= STRONG
+    }
+}
+
+/// How long the own thread leaves a strong flow of results to itself. As long as a wake-up may take.
+const NAP: Duration = Duration::from_micros(50);
+/// So many wake-ups in a row, each within that time after the one before, are a strong flow.
+const STRONG: u32 = 8;
+/// Fewer frames than this in that time are not worth it.
+const WORTH_A_NAP: u64 = 16;
 /// How often a thread that spins looks at its link before it looks at all the others, and at the clock.
 const LOOKS: u32 = 32;
 /// Events taken at once.

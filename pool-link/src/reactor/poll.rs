@@ -98,6 +98,9 @@ impl Reactor {
         &self.spin
     }
 
+    /// Nobody asks.
+    pub(crate) fn count(&self, _: usize) {}
+
     /// Nobody drives here, so nobody looks by himself.
     pub(crate) fn look_away(&self, _: Key, _: &Arc<ParentFd>) {}
 
