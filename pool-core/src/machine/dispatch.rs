@@ -3,10 +3,18 @@
 use std::time::Duration;
 
 use super::items::Place;
-use super::workers::{AHEAD, STALLED, State, WAKE, Worker};
+use super::workers::{AHEAD, HAND_OVER, STALLED, State, WAKE, Worker};
 use super::{How, Machine, Output};
 use crate::WorkerId;
 use crate::transport::{Claim, Seq};
+
+/// What is left for a short call, where idle workers would have to be woken.
+enum Quick {
+    /// This one has room for it.
+    Roomy(WorkerId),
+    /// Those that can run have enough to do, and are done with it soon: it waits until one has room.
+    Full,
+}
 
 impl Machine {
     /// Does what a new call, or one that came back, makes possible.
@@ -17,32 +25,49 @@ impl Machine {
         while self.items.pending() > 0 {
             // One that is at short calls, and done with those it has before another is awake; an idle one; then, ahead
             // of time, any that is busy with short calls.
-            let idle = || self.idle.last().copied();
-            let Some(worker) = self.quick(now).or_else(idle).or_else(|| self.roomy(now)) else { break };
-            if !self.send_some(worker, now) {
-                break;
-            }
+            let idle = self.idle.last().copied();
+            let quick = idle.and_then(|_| self.quick(now));
+            let worker = match quick {
+                Some(Quick::Full) => None,
+                Some(Quick::Roomy(worker)) => Some(worker),
+                None => idle.or_else(|| self.roomy(now)),
+            };
+            let Some(worker) = worker.filter(|worker| self.send_some(*worker, now)) else { break };
+            self.last_quick = worker;
         }
         self.watch_quick(now);
         self.order_workers(now);
     }
 
     /// A worker that is at short calls, while another would have to be woken.
-    fn quick(&self, now: Duration) -> Option<WorkerId> {
-        self.idle.last()?;
-        let limit = self.quick_limit();
-        let can = |worker: &&Worker| {
-            let (count, room) = (worker.sent.len(), self.room(worker));
-            worker.state == State::Live && count > 0 && room > 0 && worker.is_quick(count + 1, limit, now)
+    fn quick(&self, now: Duration) -> Option<Quick> {
+        let busy = self.busy();
+        let look = |worker: &Worker| {
+            let (count, limit) = (worker.sent.len(), self.quick_limit(worker, busy));
+            if worker.state != State::Live || count == 0 || !worker.is_quick(count + 1, limit, now) {
+                None
+            } else if self.room(worker) > 0 {
+                Some(Quick::Roomy(worker.id))
+            } else {
+                (count >= worker.window && limit == AHEAD).then_some(Quick::Full)
+            }
         };
-        self.workers.iter().filter(can).min_by_key(|worker| worker.sent.len()).map(|worker| worker.id)
+        let is_roomy = |quick: &Quick| matches!(quick, Quick::Roomy(_));
+        let last = self.index(self.last_quick).and_then(|index| look(&self.workers[index]));
+        last.filter(is_roomy).or_else(|| self.workers.iter().filter_map(look).max_by_key(is_roomy))
+    }
+
+    /// How many workers are at calls.
+    fn busy(&self) -> usize {
+        self.count(State::Live).saturating_sub(self.idle.len())
     }
 
     /// How much time worth of short calls is left to a busy worker while others are idle. Where every core has a worker
-    /// that is busy, waking another would not have them done any sooner.
-    fn quick_limit(&self) -> Duration {
-        let busy = self.count(State::Live) - self.idle.len();
-        if busy >= self.config.cores { AHEAD } else { WAKE }
+    /// that is busy, waking another would not have them done any sooner; and if handing a call over takes longer than
+    /// running it, one of the cores is busy with that.
+    fn quick_limit(&self, worker: &Worker, busy: usize) -> Duration {
+        let taken = usize::from(worker.pace.is_some_and(|pace| pace < HAND_OVER));
+        if busy + taken >= self.config.cores { AHEAD } else { WAKE }
     }
 
     /// Sees to it that somebody looks again, if calls wait for a worker while others are idle.
@@ -84,11 +109,12 @@ impl Machine {
     }
 
     pub(super) fn worker_ready(&mut self, id: WorkerId, revocable: Option<usize>, now: Duration) {
-        let Some(worker) = self.worker_mut(id) else { return };
-        if worker.state != State::Starting {
+        let Some(index) = self.index(id) else { return };
+        if self.workers[index].state != State::Starting {
             return;
         }
-        worker.state = State::Live;
+        self.set_state(index, State::Live);
+        let worker = &mut self.workers[index];
         worker.deadline = None;
         worker.revocable = revocable;
         worker.progress = now;
@@ -162,13 +188,13 @@ impl Machine {
         if self.idle.is_empty() || self.items.pending() > 0 {
             return;
         }
-        let limit = self.quick_limit();
+        let busy = self.busy();
         let fullest = self
             .workers
             .iter()
             .enumerate()
             .filter(|(_, worker)| worker.revocable.is_some() && worker.state == State::Live)
-            .filter(|(_, worker)| !worker.is_quick(worker.sent.len(), limit, now))
+            .filter(|(_, worker)| !worker.is_quick(worker.sent.len(), self.quick_limit(worker, busy), now))
             .map(|(index, worker)| (worker.waiting(), index))
             .max_by_key(|(count, _)| *count);
         let Some((count, index)) = fullest else { return };
@@ -303,6 +329,7 @@ impl Machine {
             let id = WorkerId(self.next_worker);
             self.next_worker += 1;
             let deadline = now + self.config.start_deadline;
+            self.census.enter(State::Starting);
             self.workers.push(Worker::new(id, now, deadline, self.config.max_tasks_per_child));
             self.failing_since = self.failing_since.or((self.count(State::Live) == 0).then_some(now));
             self.out.push_back(Output::Spawn(id));
@@ -317,9 +344,5 @@ impl Machine {
         self.phase.works()
             && self.workers() < self.config.max_workers.min(self.items.unsettled())
             && !self.workers.iter().any(open_question)
-    }
-
-    pub(super) fn count(&self, state: State) -> usize {
-        self.workers.iter().filter(|worker| worker.state == state).count()
     }
 }

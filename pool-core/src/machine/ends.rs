@@ -23,8 +23,8 @@ impl Machine {
     /// Tells a worker with nothing to do to leave.
     pub(super) fn stop(&mut self, index: usize, now: Duration) {
         let grace = self.config.stop_grace;
+        self.set_state(index, State::Leaving);
         let worker = &mut self.workers[index];
-        worker.state = State::Leaving;
         worker.expected = true;
         worker.deadline = Some(now + grace);
         let id = worker.id;
@@ -64,12 +64,12 @@ impl Machine {
 
     /// Nothing more is sent to this worker, and the rest of its end is awaited, not for ever.
     fn suspect(&mut self, id: WorkerId, now: Duration) {
-        let Some(worker) = self.worker_mut(id) else { return };
-        if worker.state == State::Suspect {
+        let Some(index) = self.index(id) else { return };
+        if self.workers[index].state == State::Suspect {
             return;
         }
-        worker.state = State::Suspect;
-        worker.deadline = Some(now + GONE_WITHIN);
+        self.set_state(index, State::Suspect);
+        self.workers[index].deadline = Some(now + GONE_WITHIN);
         self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Alarm);
         if self.config.on_worker_loss == OnWorkerLoss::Replace {
@@ -104,7 +104,7 @@ impl Machine {
         if !self.workers[index].sent.is_empty() {
             return;
         }
-        let worker = self.workers.remove(index);
+        let worker = self.remove_worker(index);
         self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Forget(id));
         if !worker.fruitful && !worker.expected {
@@ -122,7 +122,7 @@ impl Machine {
             self.workers[index].presumed = true;
             return self.exited(id, now);
         }
-        let worker = self.workers.remove(index);
+        let worker = self.remove_worker(index);
         self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Forget(id));
         if worker.fruitful {
@@ -212,10 +212,11 @@ impl Machine {
             }
             worker.deadline = Some(worker.deadline.map_or(now + grace, |known| known.min(now + grace)));
             // A worker with calls still ends by its link and its exit, which tell what becomes of them.
-            if worker.state != State::Suspect {
-                worker.state = State::Leaving;
+            let (id, state) = (worker.id, worker.state);
+            if state != State::Suspect {
+                self.set_state(index, State::Leaving);
             }
-            self.out.push_back(Output::Signal(worker.id, signal));
+            self.out.push_back(Output::Signal(id, signal));
         }
         self.out.push_back(Output::Alarm);
     }
@@ -291,6 +292,7 @@ impl Machine {
         if due(self.look_at) {
             // The wish for it has been heard; it goes on as long as there is something to look at.
             self.rescue(now);
+            self.dispatch(now);
             self.look_at = self.stalls_at().map(|at| at.max(now + STALLED / 2));
         }
         if due(self.episode_end()) {

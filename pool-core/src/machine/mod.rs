@@ -30,7 +30,7 @@ pub use self::items::{Place, WorkId};
 pub use self::phase::Phase;
 
 use self::items::Items;
-use self::workers::{State, Worker};
+use self::workers::{Census, State, Worker};
 use crate::WorkerId;
 use crate::spawner::Signal;
 use crate::transport::{Claim, Seq};
@@ -209,6 +209,10 @@ pub struct Machine {
     items: Items,
     /// Sorted by id: ids count up.
     workers: Vec<Worker>,
+    /// How many of them are in which state.
+    census: Census,
+    /// Who got the last short call: the first to be looked at for the next one.
+    last_quick: WorkerId,
     next_worker: u64,
     /// Live workers without calls; the one used last is used next, its caches are warm.
     idle: Vec<WorkerId>,
@@ -243,6 +247,8 @@ impl Machine {
             phase: Phase::Running,
             items: Items::default(),
             workers: Vec::new(),
+            census: Census::default(),
+            last_quick: WorkerId(0),
             next_worker: 0,
             idle: Vec::new(),
             cancel_returned: false,
@@ -337,7 +343,7 @@ impl Machine {
 
     /// How many workers are starting or live.
     pub fn workers(&self) -> usize {
-        self.workers.iter().filter(|worker| matches!(worker.state, State::Starting | State::Live)).count()
+        self.count(State::Starting) + self.count(State::Live)
     }
 
     /// Takes in a fact. Facts about a worker that is not in the table are late, and ignored.
@@ -403,6 +409,24 @@ impl Machine {
 
     fn index(&self, id: WorkerId) -> Option<usize> {
         self.workers.binary_search_by_key(&id, |worker| worker.id).ok()
+    }
+
+    /// How many workers are in this state.
+    fn count(&self, state: State) -> usize {
+        self.census.count(state)
+    }
+
+    fn set_state(&mut self, index: usize, state: State) {
+        let worker = &mut self.workers[index];
+        self.census.leave(worker.state);
+        worker.state = state;
+        self.census.enter(state);
+    }
+
+    fn remove_worker(&mut self, index: usize) -> Worker {
+        let worker = self.workers.remove(index);
+        self.census.leave(worker.state);
+        worker
     }
 
     fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {

@@ -41,6 +41,7 @@ impl Script {
     fn quick(config: Config) -> Self {
         let mut script = Self::live(config, Some(128));
         script.machine.workers.iter_mut().for_each(|worker| worker.pace = Some(Duration::from_micros(1)));
+        script.machine.config.cores = 8;
         script
     }
 
@@ -116,6 +117,19 @@ fn short_calls_go_to_one_worker_until_they_are_worth_waking_another() {
     let at_first = others.iter().take_while(|worker| **worker == first).count();
     assert!((40..55).contains(&at_first), "{at_first} of them, worth 50 us, are sent to the one that is awake");
     assert_ne!(others[at_first], first, "then the other is woken");
+}
+
+/// More workers than cores are not done any sooner.
+#[test]
+fn short_calls_wake_no_more_workers_than_can_run() {
+    for (cores, workers) in [(1, 1), (2, 1), (3, 2)] {
+        let mut pool = Script::quick(Config { cores, window_max: 1000, ..config(4) });
+        pool.machine.config.cores = cores;
+        pool.machine.workers.iter_mut().for_each(|worker| worker.revocable = Some(512));
+        (0..500).for_each(|_| drop(pool.submit()));
+        let busy = pool.machine.workers.iter().filter(|worker| !worker.sent.is_empty()).count();
+        assert_eq!(busy, workers, "one of {cores} cores hands calls over");
+    }
 }
 
 /// A short call may turn out to be a long one: those behind it are not to wait for it while somebody is idle.

@@ -22,6 +22,24 @@ pub(super) enum State {
     Suspect,
 }
 
+/// How many workers are in which state.
+#[derive(Debug, Default)]
+pub(super) struct Census([usize; 4]);
+
+impl Census {
+    pub(super) fn count(&self, state: State) -> usize {
+        self.0[state as usize]
+    }
+
+    pub(super) fn enter(&mut self, state: State) {
+        self.0[state as usize] += 1;
+    }
+
+    pub(super) fn leave(&mut self, state: State) {
+        self.0[state as usize] -= 1;
+    }
+}
+
 /// A call at a worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
@@ -70,6 +88,9 @@ pub(super) const AHEAD: Duration = Duration::from_millis(1);
 
 /// What a worker does for a call beside running it.
 const OVERHEAD: Duration = Duration::from_nanos(500);
+
+/// What handing a call over costs the parent, about.
+pub(super) const HAND_OVER: Duration = Duration::from_micros(2);
 
 /// Calls worth less than this are sent to a worker that is at such already, rather than to one that sleeps and has to
 /// be woken for them.
