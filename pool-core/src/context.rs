@@ -104,8 +104,8 @@ impl<T: fmt::Debug + ?Sized> fmt::Debug for Choice<T> {
 /// A start method and a transport.
 ///
 /// By name, with [`parse`](str::parse): a start method, `"exec"` (`"spawn"`, as CPython calls it), `"forkserver"`
-/// or `"fork"`, with a transport, `"pipe"` or `"ipc"`, as in `"forkserver+ipc"`; without one it is `pipe`. By value:
-/// [`Context::new`].
+/// or `"fork"`, with a transport, `"pipe"`, `"shm"` (Linux) or `"ipc"`, as in `"forkserver+shm"`; without one it is
+/// `pipe`. By value: [`Context::new`].
 ///
 /// The default does not depend on what is compiled in; if it is not, building a pool without naming another context
 /// is an error that names the feature.
