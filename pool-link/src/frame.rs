@@ -4,7 +4,7 @@
 //! out of one reused buffer, many per read; a large one is read straight into its own vector.
 //!
 //! A length field is only believed as far as the limit goes, and memory is reserved as bytes arrive: a liar
-//! costs us at most twice what it has really sent, plus [`STEP`].
+//! costs us at most twice what it has really sent, plus 1 MiB.
 
 use std::io;
 use std::ops::Range;
