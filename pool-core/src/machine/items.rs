@@ -48,10 +48,21 @@ pub(super) struct Item {
     pub(super) cancelling: bool,
 }
 
+/// What is to be said of a call that never left the queue.
+const FRESH: Item = Item { place: Place::Pending, resends: 0, cancelling: false };
+
+/// There is one for each pending call, so it is small: only a call that has left the queue has an item of its own.
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    item: Option<Item>,
+    tenant: u32,
+}
+
+impl Slot {
+    /// The tenant of a slot that is free.
+    const NOBODY: u32 = u32::MAX;
+    /// One that never left the queue. Any other is the number of its item.
+    const FRESH: u32 = u32::MAX - 1;
 }
 
 /// All unsettled calls.
@@ -59,6 +70,9 @@ struct Slot {
 pub(super) struct Items {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Of the calls that left the queue, and what such calls left behind.
+    items: Vec<Item>,
+    free_items: Vec<u32>,
     /// First in, first out; calls given back by a worker go to the front. An id whose item is settled or
     /// sent is stale and skipped.
     queue: VecDeque<WorkId>,
@@ -69,16 +83,16 @@ pub(super) struct Items {
 impl Items {
     /// Accepts a call.
     pub(super) fn insert(&mut self) -> WorkId {
-        let item = Item { place: Place::Pending, resends: 0, cancelling: false };
         let id = match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
-                slot.item = Some(item);
+                slot.tenant = Slot::FRESH;
                 WorkId { generation: slot.generation, index }
             }
             None => {
-                let index = u32::try_from(self.slots.len()).expect("invariant: fewer than 2^32 unsettled calls");
-                self.slots.push(Slot { generation: 0, item: Some(item) });
+                let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < Slot::FRESH);
+                let index = index.expect("invariant: fewer than 2^32 - 2 unsettled calls");
+                self.slots.push(Slot { generation: 0, tenant: Slot::FRESH });
                 WorkId { generation: 0, index }
             }
         };
@@ -88,24 +102,53 @@ impl Items {
         id
     }
 
+    /// The slot of an unsettled call.
+    fn slot(&self, id: WorkId) -> Option<&Slot> {
+        let slot = self.slots.get(id.index())?;
+        (slot.generation == id.generation && slot.tenant != Slot::NOBODY).then_some(slot)
+    }
+
     pub(super) fn get(&self, id: WorkId) -> Option<&Item> {
-        self.slots.get(id.index()).filter(|slot| slot.generation == id.generation)?.item.as_ref()
+        match self.slot(id)?.tenant {
+            Slot::FRESH => Some(&FRESH),
+            number => Some(&self.items[number as usize]),
+        }
     }
 
     pub(super) fn get_mut(&mut self, id: WorkId) -> Option<&mut Item> {
-        self.slots.get_mut(id.index()).filter(|slot| slot.generation == id.generation)?.item.as_mut()
+        let number = match self.slot(id)?.tenant {
+            Slot::FRESH => {
+                let number = self.new_item();
+                self.slots[id.index()].tenant = number;
+                number
+            }
+            number => number,
+        };
+        Some(&mut self.items[number as usize])
+    }
+
+    fn new_item(&mut self) -> u32 {
+        if let Some(number) = self.free_items.pop() {
+            self.items[number as usize] = FRESH;
+            return number;
+        }
+        self.items.push(FRESH);
+        // There are no more of them than of slots, which were counted.
+        self.items.len() as u32 - 1
     }
 
     /// Settles a call: its id means nothing from now on. False if it did not before.
     pub(super) fn remove(&mut self, id: WorkId) -> bool {
-        let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.generation == id.generation) else {
-            return false;
-        };
-        let Some(item) = slot.item.take() else { return false };
+        let Some(was_pending) = self.get(id).map(|item| item.place == Place::Pending) else { return false };
+        let slot = &mut self.slots[id.index()];
+        if slot.tenant != Slot::FRESH {
+            self.free_items.push(slot.tenant);
+        }
+        slot.tenant = Slot::NOBODY;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         self.unsettled -= 1;
-        if item.place == Place::Pending {
+        if was_pending {
             self.pending -= 1;
             self.sweep();
         }
@@ -134,7 +177,7 @@ impl Items {
     /// Every unsettled call, in no particular order.
     pub(super) fn all(&self) -> Vec<WorkId> {
         let live = |(index, slot): (usize, &Slot)| {
-            slot.item.as_ref().map(|_| WorkId { generation: slot.generation, index: index as u32 })
+            (slot.tenant != Slot::NOBODY).then_some(WorkId { generation: slot.generation, index: index as u32 })
         };
         self.slots.iter().enumerate().filter_map(live).collect()
     }
@@ -160,10 +203,8 @@ impl Items {
         if self.queue.len() < 64 || self.queue.len() < 2 * self.pending {
             return;
         }
-        let slots = &self.slots;
-        self.queue.retain(|id| {
-            let slot = &slots[id.index()];
-            slot.generation == id.generation && slot.item.as_ref().is_some_and(|item| item.place == Place::Pending)
-        });
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.retain(|id| self.get(*id).is_some_and(|item| item.place == Place::Pending));
+        self.queue = queue;
     }
 }
