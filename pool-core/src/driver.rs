@@ -135,12 +135,11 @@ impl Pool {
             found
         });
         for (call, reply) in settled {
-            call.set_worker(slot.id);
             let outcome = match reply {
-                Reply::Ok(bytes) => Outcome::Reply(Mutex::new(bytes)),
+                Reply::Ok(bytes) => Outcome::Reply(bytes),
                 Reply::Failed(failure) => Outcome::Failed(task_error(failure, &call, slot.id)),
             };
-            call.settle(outcome);
+            call.settle(slot.id, outcome);
         }
     }
 
@@ -391,7 +390,7 @@ impl Core {
                     How::Broken => TaskError::Broken(self.broken.clone().expect("invariant: noted before")),
                 };
                 // Now: a `cancel` that finds the call gone has to know that it was cancelled.
-                call.decide(Outcome::Failed(error));
+                call.decide(error);
                 todo.settle.push(call);
             }
             Output::Alarm | Output::Close => todo.look = true,
@@ -432,7 +431,7 @@ impl std::fmt::Debug for Pool {
 
 fn lost(slot: &Slot, call: &Call) -> WorkerLost {
     WorkerLost {
-        task: call.task.name().to_owned(),
+        task: call.task_name().to_owned(),
         worker: slot.id,
         pid: slot.pid(),
         exit: slot.exit(),
@@ -442,13 +441,13 @@ fn lost(slot: &Slot, call: &Call) -> WorkerLost {
 
 /// Puts the names to a failure that a worker reported.
 pub(crate) fn task_error(failure: Failure, call: &Call, worker: WorkerId) -> TaskError {
-    let task = call.task.name().to_owned();
+    let task = call.task_name().to_owned();
     match failure {
         Failure::Panicked { message, location, backtrace } => {
             TaskError::Panicked(Box::new(Panicked { task, worker, message, location, backtrace }))
         }
         Failure::Codec { step, type_name, message } => {
-            TaskError::Codec(Box::new(CodecError { step, type_name, codec: call.codec.name(), message }))
+            TaskError::Codec(Box::new(CodecError { step, type_name, codec: call.codec().name(), message }))
         }
         Failure::TooLarge { size, max } => {
             let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

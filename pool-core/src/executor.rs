@@ -39,6 +39,7 @@
 //!   or version, or breaks the rules, is ended, and an error says so. Nothing that it sends is taken on trust.
 //! - **E16** A map yields one item for each input, in order unless asked otherwise, and an error in its place.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::Call;
+use crate::call::{Call, Origin};
 use crate::codec::Codec;
 use crate::context::{Context, ContextError, ResolveError};
 use crate::driver::{Pool, Settings};
@@ -231,7 +232,8 @@ impl Builder {
         let pool = Arc::new(Pool::new(settings, sender));
         let supervisor = Supervisor { pool: Arc::clone(&pool), transport, spawner, orders };
         supervisor.start().map_err(BuildError::Thread)?;
-        Ok(Executor { pool, context })
+        let origin = Arc::new(Origin { pool: Arc::downgrade(&pool), codec: self.codec, name: None });
+        Ok(Executor { pool, origin, context })
     }
 }
 
@@ -297,6 +299,8 @@ impl Default for Shutdown {
 #[derive(Debug)]
 pub struct Executor {
     pool: Arc<Pool>,
+    /// What all its calls have in common.
+    origin: Arc<Origin>,
     context: String,
 }
 
@@ -339,8 +343,8 @@ impl Executor {
         if native.address().is_none() {
             return Err(SubmitError::ForeignImage(native.name()));
         }
-        let payload = encode(self.pool.settings.codec, &argument)?;
-        let call = self.submit_encoded(TaskRef::Native(native), payload.into())?;
+        let payload = encode_payload(self.codec(), &argument)?;
+        let call = self.submit_encoded(TaskRef::Native(native), payload)?;
         Ok(TaskHandle::new(call, future::decode::<R>))
     }
 
@@ -361,8 +365,8 @@ impl Executor {
             let (task, size) = (name.to_owned(), name.len());
             return Err(SubmitError::TooLarge { task, size, max: wire::NAME_MAX });
         }
-        let payload = encode(self.pool.settings.codec, &argument)?;
-        let call = self.submit_encoded(TaskRef::Named(name.into()), payload.into())?;
+        let payload = encode_payload(self.codec(), &argument)?;
+        let call = self.submit_encoded(TaskRef::Named(name.into()), payload)?;
         Ok(TaskHandle::new(call, future::decode::<R>))
     }
 
@@ -451,7 +455,7 @@ impl Executor {
             let (size, max) = (payload.len(), self.payload_max());
             return Err(SubmitError::TooLarge { task: task.name().to_owned(), size, max });
         }
-        let call = Arc::new(Call::new(task, self.codec(), payload, Arc::downgrade(&self.pool)));
+        let call = Arc::new(Call::new(task, &self.origin, payload));
         self.pool.submit(&call)?;
         Ok(call)
     }
@@ -467,6 +471,25 @@ fn encode<A: Serialize>(codec: Codec, argument: &A) -> Result<Vec<u8>, CodecErro
     let mut bytes = Vec::new();
     codec.encode(argument, &mut bytes).map_err(|message| encode_error::<A>(codec, message))?;
     Ok(bytes)
+}
+
+thread_local! {
+    /// Where arguments are encoded, so that short ones, which are copied from here, take no allocation.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn encode_payload<A: Serialize>(codec: Codec, argument: &A) -> Result<Payload, CodecError> {
+    // Taken out: an argument may submit calls of its own while it is encoded.
+    let mut bytes = ROOM.try_with(Cell::take).unwrap_or_default();
+    bytes.clear();
+    codec.encode(argument, &mut bytes).map_err(|message| encode_error::<A>(codec, message))?;
+    if bytes.len() > Payload::INLINE_MAX {
+        return Ok(bytes.into());
+    }
+    let payload = Payload::copied(&bytes);
+    // A thread at its end has no room any more, and needs none.
+    let _ = ROOM.try_with(|room| room.set(bytes));
+    Ok(payload)
 }
 
 /// What the codec said of an argument.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::call::{Call, Observer, Outcome, ReplyBytes, lock};
+use crate::call::{Call, Observer, lock};
 use crate::codec::Codec;
 use crate::error::{CodecError, CodecStep, TaskError};
 
@@ -51,16 +51,19 @@ pub(crate) fn decode<R: serde::de::DeserializeOwned>(bytes: &[u8], codec: Codec)
 pub struct TaskHandle<R> {
     call: Arc<Call>,
     decode: Decode<R>,
-    /// The decoded result, until it is taken.
-    value: OnceLock<Result<Mutex<Option<R>>, TaskError>>,
+    /// The end of the call, where it was asked for without consuming the handle.
+    end: OnceLock<Box<End<R>>>,
 }
+
+/// The decoded result, until it is taken, or why there is none.
+type End<R> = Result<Mutex<Option<R>>, TaskError>;
 
 // The handle never pins what it holds.
 impl<R> Unpin for TaskHandle<R> {}
 
 impl<R> TaskHandle<R> {
     pub(crate) fn new(call: Arc<Call>, decode: Decode<R>) -> Self {
-        Self { call, decode, value: OnceLock::new() }
+        Self { call, decode, end: OnceLock::new() }
     }
 
     /// Waits for the result.
@@ -69,7 +72,7 @@ impl<R> TaskHandle<R> {
     /// Why there is none. A call that returned `Err(e)` has one: `Ok(Err(e))`.
     pub fn result(self) -> Result<R, TaskError> {
         self.call.wait(None);
-        self.take()
+        self.take_only()
     }
 
     /// Waits for the result, but not longer than `timeout`: then `None`, and the call goes on.
@@ -93,12 +96,10 @@ impl<R> TaskHandle<R> {
 
     /// Where the call is just now.
     pub fn state(&self) -> TaskState {
-        match self.call.outcome() {
-            Some(Outcome::Failed(TaskError::Cancelled)) => TaskState::Cancelled,
-            Some(_) => TaskState::Finished,
-            None if self.started() => TaskState::Running,
-            None => TaskState::Pending,
+        if !self.call.is_done() {
+            return if self.started() { TaskState::Running } else { TaskState::Pending };
         }
+        if self.call.is_cancelled() { TaskState::Cancelled } else { TaskState::Finished }
     }
 
     fn started(&self) -> bool {
@@ -123,10 +124,10 @@ impl<R> TaskHandle<R> {
 
     /// The error of a settled call; `None` if it has a result or is not settled. Does not wait.
     pub fn error(&self) -> Option<&TaskError> {
-        match self.call.outcome()? {
-            Outcome::Failed(error) => Some(error),
-            Outcome::Reply(_) => self.value().as_ref().err(),
+        if !self.done() {
+            return None;
         }
+        self.end().as_ref().err()
     }
 
     /// Cancels the call if it has not started. Whether it is cancelled now.
@@ -144,38 +145,46 @@ impl<R> TaskHandle<R> {
     /// It may submit calls, and shut the pool down. It cannot take the result, which belongs to the
     /// handle, but is told how the call ended.
     pub fn add_done_callback(&self, callback: impl FnOnce(&Settled<'_>) + Send + 'static) {
-        self.call.add_callback(Box::new(|call| callback(&Settled { call })));
+        self.call.add_callback(Box::new(|call| callback(&Settled { call, error: call.failure() })));
     }
 
     /// The function's name, as it appears in errors.
     pub fn task(&self) -> &str {
-        self.call.task.name()
+        self.call.task_name()
     }
 
     pub(crate) fn call(&self) -> &Arc<Call> {
         &self.call
     }
 
-    /// Decodes the result, at most once. The call must be settled with a reply.
-    fn value(&self) -> &Result<Mutex<Option<R>>, TaskError> {
-        self.value.get_or_init(|| {
-            let Some(Outcome::Reply(reply)) = self.call.outcome() else {
-                unreachable!("invariant: asked for after the reply has come")
-            };
-            let reply = std::mem::replace(&mut *lock(reply), ReplyBytes::EMPTY);
-            (self.decode)(reply.as_slice(), self.call.codec).map(|value| Mutex::new(Some(value)))
+    /// How the settled call ended. Its result is decoded at most once.
+    fn end(&self) -> &End<R> {
+        self.end.get_or_init(|| {
+            Box::new(match self.decoded() {
+                Ok(value) => Ok(Mutex::new(Some(value))),
+                // It had one.
+                Err(TaskError::Taken) => Ok(Mutex::new(None)),
+                Err(error) => Err(error),
+            })
         })
     }
 
+    /// Decodes the result of the settled call, unless that was done before.
+    fn decoded(&self) -> Result<R, TaskError> {
+        let reply = self.call.take_reply()?;
+        (self.decode)(reply.as_slice(), self.call.codec())
+    }
+
     fn take(&self) -> Result<R, TaskError> {
-        match self.call.outcome() {
-            Some(Outcome::Failed(error)) => Err(error.clone()),
-            Some(Outcome::Reply(_)) => match self.value() {
-                Ok(value) => lock(value).take().ok_or(TaskError::Taken),
-                Err(error) => Err(error.clone()),
-            },
-            None => unreachable!("invariant: asked for after the call was settled"),
+        match self.end() {
+            Ok(value) => lock(value).take().ok_or(TaskError::Taken),
+            Err(error) => Err(error.clone()),
         }
+    }
+
+    /// As [`take`](Self::take), for whom nobody else looks at the handle: nothing needs to be kept for others.
+    fn take_only(&self) -> Result<R, TaskError> {
+        if self.end.get().is_some() { self.take() } else { self.decoded() }
     }
 }
 
@@ -186,10 +195,13 @@ impl<R> Future for TaskHandle<R> {
         if !self.call.is_done() && self.call.keep_waker(context.waker()) {
             return Poll::Pending;
         }
-        match self.take() {
-            Err(TaskError::Taken) => panic!("a TaskHandle was polled after its result was taken"),
-            result => Poll::Ready(result),
+        let result = self.take_only();
+        if let Err(error) = &result {
+            assert!(!matches!(error, TaskError::Taken), "a TaskHandle was polled after its result was taken");
+            // Those who ask again are told the same.
+            let _ = self.end.set(Box::new(Err(error.clone())));
         }
+        Poll::Ready(result)
     }
 }
 
@@ -197,8 +209,8 @@ impl<R> std::fmt::Debug for TaskHandle<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("TaskHandle");
         out.field("task", &self.task()).field("state", &self.state());
-        if let Some(Outcome::Failed(error)) = self.call.outcome() {
-            out.field("error", error);
+        if let Some(error) = self.call.failure() {
+            out.field("error", &error);
         }
         out.finish_non_exhaustive()
     }
@@ -208,6 +220,7 @@ impl<R> std::fmt::Debug for TaskHandle<R> {
 #[derive(Debug)]
 pub struct Settled<'a> {
     call: &'a Call,
+    error: Option<TaskError>,
 }
 
 impl Settled<'_> {
@@ -221,15 +234,12 @@ impl Settled<'_> {
 
     /// Why there is no result. A result that the parent cannot decode is found out by the handle only.
     pub fn error(&self) -> Option<&TaskError> {
-        match self.call.outcome() {
-            Some(Outcome::Failed(error)) => Some(error),
-            _ => None,
-        }
+        self.error.as_ref()
     }
 
     /// The function's name.
     pub fn task(&self) -> &str {
-        self.call.task.name()
+        self.call.task_name()
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::{Call, Observer, Outcome, ReplyBytes, lock};
+use crate::call::{Call, Observer, ReplyBytes};
 use crate::error::{CodecError, CodecStep, SubmitError, TaskError};
 use crate::executor::{Executor, encode_error};
 use crate::function::{self, Function, Invocation, Ran, TaskRef};
@@ -320,11 +320,7 @@ impl<F, A, R, I: Iterator> std::fmt::Debug for Map<'_, F, A, R, I> {
 
 impl Current {
     fn new(chunk: Chunk) -> Self {
-        let reply = match chunk.call.as_ref().and_then(|call| call.outcome()) {
-            Some(Outcome::Reply(reply)) => Ok(std::mem::replace(&mut *lock(reply), ReplyBytes::EMPTY)),
-            Some(Outcome::Failed(error)) => Err(error.clone()),
-            None => Ok(ReplyBytes::EMPTY),
-        };
+        let reply = chunk.call.as_ref().map_or(Ok(ReplyBytes::EMPTY), |call| call.take_reply());
         Self { chunk, reply, item: 0, at: 0 }
     }
 

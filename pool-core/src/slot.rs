@@ -350,7 +350,7 @@ fn send(link: &dyn Link, letter: &Letter) {
             // A call that was settled while it waited here (the pool broke) is not sent.
             let Some(payload) = call.payload() else { return };
             let mut room = [0; wire::CALL_HEAD_MAX];
-            let head = wire::call_head(*seq, &call.task, &mut room);
+            let head = wire::call_head(*seq, &call.task(), &mut room);
             link.send(Outgoing { seq: Some(*seq), head, body: &payload });
         }
         Letter::Frame(frame) => link.send(Outgoing { seq: None, head: frame, body: &Payload::EMPTY }),
@@ -466,7 +466,7 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
                 Status::Failed => {
                     Reply::Failed(wire::from_bytes(body).ok_or_else(|| garbage("a malformed failure"))?)
                 }
-                Status::Ok => Reply::Ok(ReplyBytes::new(frame, wire::REPLY_HEAD)),
+                Status::Ok => Reply::Ok(ReplyBytes::of_frame(frame)),
             };
             lock(&slot.replies).push(Answer { seq, took, reply });
             Ok(())

@@ -22,6 +22,16 @@ impl WorkId {
     pub fn index(self) -> usize {
         self.index as usize
     }
+
+    /// The same as one number.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The id that became this number.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { generation: (bits >> 32) as u32, index: bits as u32 }
+    }
 }
 
 impl fmt::Debug for WorkId {
