@@ -283,6 +283,15 @@ impl Call {
         self.status.store(status as u8, Ordering::Release);
     }
 
+    /// Looks at the encoded result, if there is one that was not taken.
+    pub(crate) fn with_reply<T>(&self, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let mut state = lock(&self.state);
+        match (self.status(), state.bytes()) {
+            (Status::Replied, Some(bytes)) => Some(f(bytes.as_slice())),
+            _ => None,
+        }
+    }
+
     /// Takes in the worker's answer, and wakes those who wait for it.
     pub(crate) fn settle(self: &Arc<Self>, worker: WorkerId, outcome: Outcome) {
         let mut state = lock(&self.state);

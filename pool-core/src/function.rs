@@ -239,7 +239,7 @@ impl<F: Function<A, R>, A: DeserializeOwned + 'static, R: Serialize + 'static> T
     const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
 
     fn run(invocation: &mut Invocation<'_>) -> Ran {
-        crate::map::run_chunk(&Self::function(), invocation)
+        crate::chunk::run_chunk(&Self::function(), invocation)
     }
 }
 

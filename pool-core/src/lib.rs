@@ -15,7 +15,8 @@
 //! - [`transport`] and [`spawner`]: the two seams, with their laws. This is what a backend implements.
 //! - [`machine`]: the pure state machine.
 //! - `driver`, `slot`, `call`, `supervisor`: who tells the machine what happened and does what it orders.
-//! - [`worker`]: the other side; `wire`: what the two say to each other; `function`: how a function is named.
+//! - [`worker`]: the other side; `wire`: what the two say to each other; `function`: how a function is named;
+//!   `chunk`: how a part of a map is run.
 
 #![deny(unsafe_code)]
 
@@ -33,6 +34,7 @@ mod driver;
 mod slot;
 mod supervisor;
 
+mod chunk;
 pub mod codec;
 pub mod context;
 pub mod error;

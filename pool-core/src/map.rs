@@ -4,8 +4,10 @@
 //! panics, or cannot be encoded or decoded, is an error at its own place, and the others are not touched.
 //! Only a worker that is lost takes the whole chunk with it.
 //!
-//! Inside a chunk's payload each item is `[length u32][bytes]`, inside its reply
-//! `[tag u8][length u32][bytes]`, so that what one item's type makes of its bytes cannot shift the next.
+//! How many items make a chunk is the caller's choice, or follows from how long the chunks before it took:
+//! see [`Pace`].
+//!
+//! What a chunk looks like, and how a worker runs it, is in `chunk.rs`.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -18,15 +20,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::{Call, Observer, ReplyBytes};
+use crate::chunk::{REPLY_HEAD, TOO_LONG, begin_item, end_item, split_head, split_item};
 use crate::error::{CodecError, CodecStep, SubmitError, TaskError};
 use crate::executor::{Executor, encode_error};
-use crate::function::{self, Function, Invocation, Ran, TaskRef};
+use crate::function::{self, Function, TaskRef};
 use crate::future::{self, Group};
 use crate::wire::{self, Failure};
-use crate::worker;
 
-const OK: u8 = 0;
-const FAILED: u8 = 1;
+/// How long a chunk should take. To hand one over takes some 10 to 30 µs, most of it for waking the worker: a
+/// twentieth of this.
+const CHUNK_TIME: Duration = Duration::from_micros(500);
+
+/// A chunk has at most so many times the items of one that was seen to be quick.
+const GROWTH: usize = 4;
+
+/// A chunk that chose its own size takes no more bytes, but for a single item.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Without a `buffersize`, so many inputs may be taken ahead in any case.
+const AHEAD: usize = 1024;
 
 /// The iterator that [`Executor::map`] returns.
 ///
@@ -42,7 +54,9 @@ pub struct Map<'e, F, A, R, I: Iterator> {
     executor: &'e Executor,
     f: F,
     inputs: Fuse<I>,
-    chunksize: usize,
+    /// `None`: by the pace.
+    chunksize: Option<usize>,
+    pace: Pace,
     buffersize: Option<usize>,
     timeout: Option<Duration>,
     ordered: bool,
@@ -54,10 +68,49 @@ pub struct Map<'e, F, A, R, I: Iterator> {
     next: usize,
     /// Items taken and not yielded.
     outstanding: usize,
+    yielded: usize,
     group: Arc<Group>,
     current: Option<Current>,
     taken: Taken,
     types: PhantomData<fn(A) -> R>,
+}
+
+/// Learns from chunks how many items the next one should have.
+///
+/// It begins with one, and grows only by what was measured. A chunk that was slower than those before counts
+/// at once and alone: what follows is probably slow too.
+#[derive(Debug)]
+struct Pace {
+    size: usize,
+    /// A chunk under way that is looked at while others are being submitted, not only when its turn comes.
+    probe: Option<(Arc<Call>, usize)>,
+}
+
+impl Pace {
+    /// Learns from a chunk that is settled. If its results were taken, that was done then.
+    fn learn(&mut self, call: &Call, items: usize) {
+        let took = call.with_reply(|reply| split_head(reply).map(|(took, _)| took)).flatten();
+        if let Some(took) = took {
+            self.measured(items, took);
+        } else if call.failure().is_some() {
+            // Its worker is probably lost: the next one to be lost should cost less.
+            self.size = 1;
+        }
+    }
+
+    fn measured(&mut self, items: usize, took: u64) {
+        let fits = items as u128 * CHUNK_TIME.as_nanos() / u128::from(took.max(1));
+        let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+        self.size =
+            if fits < self.size { fits.max(1) } else { fits.min(items.saturating_mul(GROWTH)).max(self.size) };
+    }
+
+    /// Looks whether there is news.
+    fn look(&mut self) {
+        if let Some((call, items)) = self.probe.take_if(|(call, _)| call.is_done()) {
+            self.learn(&call, items);
+        }
+    }
 }
 
 /// Items that were submitted as one call.
@@ -121,7 +174,8 @@ where
             executor,
             f,
             inputs: inputs.fuse(),
-            chunksize: 1,
+            chunksize: None,
+            pace: Pace { size: 1, probe: None },
             buffersize: None,
             timeout: None,
             ordered: true,
@@ -131,6 +185,7 @@ where
             chunks: UnderWay::default(),
             next: 0,
             outstanding: 0,
+            yielded: 0,
             group: Arc::default(),
             current: None,
             taken: Taken::default(),
@@ -138,15 +193,27 @@ where
         }
     }
 
-    /// How many inputs make one call. Default: 1. Worth raising when a call takes less than some 100 µs.
+    /// How many inputs make one call. Default: what takes about half a millisecond.
+    ///
+    /// Without it, the first calls have one input each, and the next ones as many as the last ones let
+    /// expect: up to four times as many when they were quick, at once fewer when one was slow. Near an end that
+    /// the inputs tell of ([`Iterator::size_hint`]) calls become smaller, so that all workers have some. No call
+    /// takes more than 256 KiB, but for a single input.
+    ///
+    /// A worker that is lost takes all inputs of its call with it, so choose 1 if one is likely to be. Items that
+    /// are quick at first and then take long are another reason.
     ///
     /// 0 is refused: by [`start`](Self::start), or by the first item.
+    ///
+    /// Differs from CPython, whose default is 1, whatever calls take.
     pub fn chunksize(self, chunksize: usize) -> Self {
-        Self { chunksize, ..self }
+        Self { chunksize: Some(chunksize), ..self }
     }
 
     /// How many inputs may be taken ahead of the results that were yielded. Default: 1024, or four chunks
-    /// for each worker if that is more.
+    /// for each worker if that is more; but where `map` chooses the chunks, not more than were yielded.
+    ///
+    /// Where `map` chooses the chunks, they are so small that each worker can have two of them within the bound.
     ///
     /// 0 is refused: by [`start`](Self::start), or by the first item.
     pub fn buffersize(self, buffersize: usize) -> Self {
@@ -176,7 +243,7 @@ where
 
     fn check(&self) -> Result<(), SubmitError> {
         match (self.chunksize, self.buffersize) {
-            (0, _) => Err(SubmitError::Zero("chunksize")),
+            (Some(0), _) => Err(SubmitError::Zero("chunksize")),
             (_, Some(0)) => Err(SubmitError::Zero("buffersize")),
             _ => self.executor.accepts(),
         }
@@ -189,33 +256,42 @@ where
     }
 
     fn bound(&self) -> usize {
-        let four_each = self.executor.max_workers().saturating_mul(4).saturating_mul(self.chunksize);
-        self.buffersize.unwrap_or(four_each.max(1024))
+        let four_each = |size: usize| self.executor.max_workers().saturating_mul(4).saturating_mul(size);
+        self.buffersize.unwrap_or_else(|| match self.chunksize {
+            Some(chunksize) => four_each(chunksize).max(AHEAD),
+            // Who wants only the first few has not many more taken.
+            None => four_each(self.pace.size).min(self.yielded).max(AHEAD),
+        })
+    }
+
+    /// How many inputs the next chunk should have.
+    fn size(&self, bound: usize) -> usize {
+        let size = self.chunksize.unwrap_or_else(|| {
+            let two_each = self.executor.max_workers().saturating_mul(2);
+            let left = self.inputs.size_hint().1.unwrap_or(usize::MAX);
+            let size = self.pace.size.min(bound / two_each).min(left / two_each).max(1);
+            // Of a pool that takes no more, one input has to tell.
+            if size > 1 && self.executor.accepts().is_err() { 1 } else { size }
+        });
+        // What is left of an attempt that panicked, or was too much for the last chunk, goes along.
+        size.min(bound).max(self.taken.items)
     }
 
     /// Submits chunks as far as the bound allows.
     fn refill(&mut self) {
         let bound = self.bound();
-        let size = self.chunksize.min(bound);
-        while !self.ended && self.outstanding + size <= bound {
+        while !self.ended {
+            self.pace.look();
+            let size = self.size(bound);
+            if self.outstanding + size > bound {
+                return;
+            }
             let (mut chunk, payload) = self.take_chunk(size);
             if chunk.items == 0 {
                 self.ended = true;
                 return;
             }
-            if chunk.unsent.len() < chunk.items {
-                let task = TaskRef::Native(function::chunk(self.f));
-                match self.executor.submit_encoded(task, payload.into()) {
-                    Ok(call) => chunk.call = Some(call),
-                    Err(error) => {
-                        // The pool takes no more: these inputs say so, and no others are taken.
-                        self.ended = !matches!(error, SubmitError::TooLarge { .. });
-                        for item in 0..chunk.items {
-                            chunk.unsent.entry(item).or_insert_with(|| TaskError::Refused(error.clone()));
-                        }
-                    }
-                }
-            }
+            self.submit(&mut chunk, payload);
             let number = self.next;
             self.next += 1;
             self.outstanding += chunk.items;
@@ -229,26 +305,69 @@ where
         }
     }
 
-    /// Takes inputs and encodes them until there are `size`. To take one or to encode it may panic; those before
-    /// it stay, and the next attempt goes on behind them.
+    fn submit(&mut self, chunk: &mut Chunk, payload: Vec<u8>) {
+        let sent = chunk.items - chunk.unsent.len();
+        if sent == 0 {
+            return;
+        }
+        let task = TaskRef::Native(function::chunk(self.f));
+        match self.executor.submit_encoded(task, payload.into()) {
+            Ok(call) => {
+                if self.chunksize.is_none() {
+                    self.pace.probe.get_or_insert_with(|| (Arc::clone(&call), sent));
+                }
+                chunk.call = Some(call);
+            }
+            Err(error) => {
+                // The pool takes no more: these inputs say so, and no others are taken.
+                self.ended = !matches!(error, SubmitError::TooLarge { .. });
+                if self.ended {
+                    chunk.items += std::mem::take(&mut self.taken).items;
+                }
+                for item in 0..chunk.items {
+                    chunk.unsent.entry(item).or_insert_with(|| TaskError::Refused(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Takes inputs and encodes them until there are `size`, or as many bytes as a chunk should have. To take one
+    /// or to encode it may panic; those before it stay, and the next attempt goes on behind them.
     fn take_chunk(&mut self, size: usize) -> (Chunk, Vec<u8>) {
         let codec = self.executor.codec();
-        while self.taken.items < size {
+        let bytes_max = match self.chunksize {
+            Some(_) => usize::MAX,
+            None => CHUNK_BYTES.min(self.executor.payload_max()),
+        };
+        // Where the item begins that is too much.
+        let mut cut = None;
+        while self.taken.items < size && cut.is_none() {
             let Some(input) = self.inputs.next() else { break };
             let Taken { items, unsent, payload, whole } = &mut self.taken;
             payload.truncate(*whole);
             let start = begin_item(payload);
             let encoded = codec.encode(&input, payload).map_err(|message| encode_error::<A>(codec, message));
-            if let Err(error) = encoded.and_then(|()| end_item(payload, start).map_err(|()| too_long::<A>(codec)))
+            if let Err(error) =
+                encoded.and_then(|()| end_item(payload, start, 0).map_err(|()| too_long::<A>(codec)))
             {
                 payload.truncate(start);
                 unsent.insert(*items, TaskError::Refused(SubmitError::Codec(error)));
             }
             *items += 1;
             *whole = payload.len();
+            cut = (*whole > bytes_max && start > 0 && *whole > start).then_some(start);
         }
-        let Taken { items, unsent, mut payload, whole } = std::mem::take(&mut self.taken);
+        let Taken { mut items, unsent, mut payload, whole } = std::mem::take(&mut self.taken);
         payload.truncate(whole);
+        if let Some(start) = cut {
+            items -= 1;
+            self.pace.size = items.min(self.pace.size);
+            self.taken.payload = payload.split_off(start);
+            (self.taken.items, self.taken.whole) = (1, self.taken.payload.len());
+        } else {
+            // The next one will be about as long.
+            self.taken.payload = Vec::with_capacity(payload.len());
+        }
         (Chunk { call: None, items, unsent }, payload)
     }
 
@@ -278,6 +397,7 @@ where
             {
                 // First: to decode it may panic, and then it is yielded all the same.
                 self.outstanding -= 1;
+                self.yielded += 1;
                 return Some(current.next::<R>(self.executor.codec()));
             }
             self.current = None;
@@ -290,6 +410,9 @@ where
                 self.chunks.cancel();
                 return Some(Err(TaskError::MapTimedOut(self.timeout.unwrap_or_default())));
             };
+            if let Some(call) = &chunk.call {
+                self.pace.learn(call, chunk.items - chunk.unsent.len());
+            }
             self.current = Some(Current::new(chunk));
         }
     }
@@ -321,7 +444,7 @@ impl<F, A, R, I: Iterator> std::fmt::Debug for Map<'_, F, A, R, I> {
 impl Current {
     fn new(chunk: Chunk) -> Self {
         let reply = chunk.call.as_ref().map_or(Ok(ReplyBytes::EMPTY), |call| call.take_reply());
-        Self { chunk, reply, item: 0, at: 0 }
+        Self { chunk, reply, item: 0, at: REPLY_HEAD }
     }
 
     /// The next item's result. There must be one.
@@ -332,18 +455,18 @@ impl Current {
             return Err(error);
         }
         let reply = self.reply.as_ref().map_err(Clone::clone)?.as_slice();
-        let Some((tag, bytes, end)) = split_item(reply, self.at) else {
+        let Some((failed, bytes, end)) = split_item(reply, self.at) else {
             return Err(codec_error::<R>(codec, "the chunk's reply is cut short".to_owned()));
         };
         self.at = end;
-        let call = self.chunk.call.as_ref().expect("invariant: an item that was sent was sent by a call");
-        match tag {
-            OK => future::decode::<R>(bytes, codec),
-            _ => Err(wire::from_bytes::<Failure>(bytes).map_or_else(
-                || codec_error::<R>(codec, "the item's failure is malformed".to_owned()),
-                |failure| call.explain(failure),
-            )),
+        if !failed {
+            return future::decode::<R>(bytes, codec);
         }
+        let call = self.chunk.call.as_ref().expect("invariant: an item that was sent was sent by a call");
+        Err(wire::from_bytes::<Failure>(bytes).map_or_else(
+            || codec_error::<R>(codec, "the item's failure is malformed".to_owned()),
+            |failure| call.explain(failure),
+        ))
     }
 }
 
@@ -358,66 +481,5 @@ fn codec_error<R>(codec: crate::Codec, message: String) -> TaskError {
 }
 
 fn too_long<A>(codec: crate::Codec) -> CodecError {
-    encode_error::<A>(codec, "an item of a chunk takes 4 GiB or more".to_owned())
-}
-
-/// Leaves room for an item's length.
-fn begin_item(bytes: &mut Vec<u8>) -> usize {
-    let start = bytes.len();
-    bytes.extend([0; 4]);
-    start
-}
-
-/// Fills in the length of the item that began at `start`.
-fn end_item(bytes: &mut [u8], start: usize) -> Result<(), ()> {
-    let length = u32::try_from(bytes.len() - start - 4).map_err(|_| ())?;
-    bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    Ok(())
-}
-
-fn split_item(reply: &[u8], at: usize) -> Option<(u8, &[u8], usize)> {
-    let (tag, rest) = reply.get(at..)?.split_first()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length) as usize;
-    Some((*tag, rest.get(..length)?, at + 5 + length))
-}
-
-/// Runs `f` on each item of a chunk, in the worker.
-pub(crate) fn run_chunk<A, R, F>(f: &F, invocation: &mut Invocation<'_>) -> Ran
-where
-    A: DeserializeOwned,
-    R: Serialize,
-    F: Fn(A) -> R,
-{
-    let mut rest = invocation.argument;
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let Some((item, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize) else {
-            let message = "the chunk is cut short".to_owned();
-            return Ran::Codec(CodecStep::DecodeArgument, type_name::<A>(), message);
-        };
-        rest = after;
-        let tag_at = invocation.reply.len();
-        invocation.reply.push(OK);
-        let start = begin_item(invocation.reply);
-        let (codec, reply) = (invocation.codec, &mut *invocation.reply);
-        let ran = worker::catch(|| {
-            let mut one = Invocation { codec, argument: item, reply };
-            function::run_once(f, &mut one)
-        });
-        let failure = match ran {
-            Ok(Ran::Done) => None,
-            Ok(ran) => worker::failure(ran),
-            Err(panic) => Some(panic),
-        };
-        if let Some(failure) = failure {
-            invocation.reply.truncate(start + 4);
-            invocation.reply[tag_at] = FAILED;
-            invocation.reply.extend(wire::to_bytes(&failure));
-        }
-        if end_item(invocation.reply, start).is_err() {
-            let message = "an item of a chunk takes 4 GiB or more".to_owned();
-            return Ran::Codec(CodecStep::EncodeResult, type_name::<R>(), message);
-        }
-    }
-    Ran::Done
+    encode_error::<A>(codec, TOO_LONG.to_owned())
 }

@@ -1,10 +1,10 @@
 //! `map`: order, chunks, bounds, errors in their places.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use process_pool::error::CodecStep;
-use process_pool::{Shutdown, SubmitError, TaskError};
+use process_pool::{Executor, Shutdown, SubmitError, TaskError};
 use xtests::calls::{exit, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::processes::eventually;
@@ -41,6 +41,15 @@ fn whim_unless((n, encoding): (u64, Act)) -> (u64, Whim) {
     (n, Whim::when_encoded(encoding))
 }
 
+/// Takes so many milliseconds.
+fn take((ms, n): (u64, u64)) -> u64 {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(ms) {
+        std::hint::spin_loop();
+    }
+    n
+}
+
 /// Counts what is taken of `0..end`.
 fn counted(taken: &Cell<u64>, end: u64) -> impl Iterator<Item = u64> {
     (0..end).inspect(|_| taken.set(taken.get() + 1))
@@ -75,6 +84,121 @@ pub(crate) fn sizes_of_zero_are_refused_and_no_input_is_taken(subject: &Subject)
     assert!(matches!(buffer.next(), Some(Err(TaskError::Refused(SubmitError::Zero("buffersize"))))));
     assert!(buffer.next().is_none());
     assert_eq!(taken.get(), 0);
+}
+
+/// Maps over a pool of one worker, and when so many results were yielded looks at all the chunks that are made until
+/// what was submitted by then is yielded too: the number of each one's first input, and how many it has.
+///
+/// The worker stands at a gate meanwhile, behind those earlier chunks, so that the number of calls that are pending
+/// grows by one with each chunk, and for no other reason.
+fn chunks_made_after(
+    yielded: usize,
+    pool: &Executor,
+    inputs: impl Iterator<Item = (u64, u64)>,
+    buffersize: usize,
+) -> Vec<(usize, usize)> {
+    let (gate, taken) = (Gate::new(), RefCell::new(Vec::new()));
+    let inputs = inputs.inspect(|_| taken.borrow_mut().push(pool.pending()));
+    let mut map = pool.map(take, inputs).buffersize(buffersize).start().expect("accepted");
+    for n in 0..yielded {
+        assert_eq!(map.next().expect("an item").expect("a result"), n as u64);
+    }
+    let before = taken.borrow().len();
+    let at_gate = submit(pool, wait_at, gate.port());
+    let visitor = gate.arrival();
+    for n in yielded..before {
+        assert_eq!(map.next().expect("an item").expect("a result"), n as u64);
+    }
+    let pending = taken.borrow()[before..].to_vec();
+    visitor.pass();
+    at_gate.result().expect("a result");
+    let sizes = pending.chunk_by(|a, b| a == b).map(<[usize]>::len);
+    sizes.scan(before, |next, size| Some((std::mem::replace(next, *next + size), size))).collect()
+}
+
+pub(crate) fn chunks_grow_with_what_is_measured(subject: &Subject) {
+    let pool = subject.pool(1);
+    let later = chunks_made_after(500, &pool, (0..).map(|n| (0, n)), 64);
+    let largest = later.iter().map(|(_, size)| *size).max().expect("some were made");
+    // Two of them fit, for the one worker.
+    assert!((8..=32).contains(&largest), "{later:?}");
+}
+
+/// Without a gate before it, the map would learn of the first calls while it submits.
+pub(crate) fn nothing_is_chunked_before_something_is_measured(subject: &Subject) {
+    let (pool, gate, taken) = (subject.pool(1), Gate::new(), RefCell::new(Vec::new()));
+    let long = submit(&pool, wait_at, gate.port());
+    let visitor = gate.arrival();
+    let inputs = (0..40).inspect(|_| taken.borrow_mut().push(pool.pending()));
+    let map = pool.map(square, inputs).start().expect("accepted");
+    assert_eq!(*taken.borrow(), (1..=40).collect::<Vec<_>>(), "one call for each input");
+    visitor.pass();
+    assert_eq!(map.filter(Result::is_ok).count(), 40);
+    long.result().expect("a result");
+}
+
+pub(crate) fn a_slow_item_makes_the_next_chunks_small(subject: &Subject) {
+    let pool = subject.pool(1);
+    // One in eight, from some time on.
+    let slow = |n: u64| if n >= 400 && n.is_multiple_of(8) { 20 } else { 0 };
+    let chunks = chunks_made_after(440, &pool, (0..).map(|n| (slow(n), n)), 64);
+    let sizes: Vec<_> = chunks.iter().map(|(_, size)| *size).collect();
+    assert!(sizes.contains(&1), "{sizes:?}");
+    let quick = chunks_made_after(440, &pool, (0..).map(|n| (0, n)), 64);
+    assert!(quick.len() < chunks.len(), "quick {quick:?}, slow {chunks:?}");
+}
+
+pub(crate) fn chunks_become_small_near_a_known_end(subject: &Subject) {
+    let pool = subject.pool(1);
+    let end = 600;
+    let chunks = chunks_made_after(530, &pool, (0..end as u64).map(|n| (0, n)), 64);
+    assert_eq!(chunks.last().map(|(first, size)| first + size), Some(end), "{chunks:?}");
+    for (first, size) in &chunks {
+        assert!(*size <= ((end - first) / 2).max(1), "{size} of the last {}: {chunks:?}", end - first);
+    }
+}
+
+/// The chunks are large by then.
+pub(crate) fn errors_keep_their_places_in_chunks_of_any_size(subject: &Subject) {
+    let pool = subject.pool(2);
+    let quick = (0..600_u64).map(|n| 5 * n + 1);
+    let inputs: Vec<_> = quick.chain(0..20).collect();
+    for ordered in [true, false] {
+        let map = pool.map(picky, inputs.clone());
+        let map = if ordered { map } else { map.unordered() };
+        let results: Vec<_> = map.collect();
+        assert_eq!(results.len(), inputs.len());
+        let mut messages = Vec::new();
+        for (n, result) in inputs.iter().zip(results) {
+            match result {
+                Ok(result) => assert!(!ordered || result == *n),
+                Err(TaskError::Panicked(panicked)) => {
+                    assert!(!ordered || panicked.message == format!("{n} is a multiple of 5"));
+                    messages.push(panicked.message);
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        messages.sort_unstable();
+        assert_eq!(messages, [0, 10, 15, 5].map(|n| format!("{n} is a multiple of 5")));
+    }
+}
+
+/// Each of the inputs fits into a frame, and no two of the large ones.
+pub(crate) fn inputs_that_fit_singly_are_not_too_large_together(subject: &Subject) {
+    let frame_max = 16 << 10;
+    let pool = subject.builder_of_frames(frame_max).max_workers(1).build().expect("a pool");
+    let inputs = (0..600_usize).map(|n| if n < 500 { vec![1_u8; 3] } else { vec![1; 9 << 10] });
+    let expected = inputs.clone().map(|input| input.len());
+    let results = pool.map(|input: Vec<u8>| input.len(), inputs);
+    assert!(results.map(|result| result.expect("a result")).eq(expected));
+    // One that does not fit at all is an error in its place.
+    let inputs = [vec![1_u8; 3], vec![1; 2 * frame_max], vec![1; 5]];
+    let results: Vec<_> = pool.map(|input: Vec<u8>| input.len(), inputs).collect();
+    assert!(
+        matches!(results[..], [Ok(3), Err(TaskError::Refused(SubmitError::TooLarge { .. })), Ok(5)]),
+        "{results:?}"
+    );
 }
 
 /// CPython: `test_map_exception`, as of 3.16: iteration goes on, also within chunks.
@@ -216,6 +340,25 @@ pub(crate) fn never_more_inputs_are_taken_than_the_bound_allows(subject: &Subjec
         for n in 0..50 {
             assert_eq!(map.next().expect("infinite").expect("a result"), square(n));
             yielded.set(yielded.get() + 1);
+        }
+    }
+    // Where it chooses the chunks too; and without a bound of one's own it is as far ahead as it has come.
+    for (buffersize, bound) in [(Some(1), 1), (Some(3), 3), (Some(100), 100), (None, 1024)] {
+        let (taken, yielded) = (Cell::new(0_u64), Cell::new(0_u64));
+        let inputs = (0..).inspect(|_| {
+            taken.set(taken.get() + 1);
+            let (ahead, bound) =
+                (taken.get() - yielded.get(), if buffersize.is_none() { bound.max(yielded.get()) } else { bound });
+            assert!(ahead <= bound, "{ahead} ahead of the results, bound {bound}");
+        });
+        let map = pool.map(square, inputs);
+        let map = match buffersize {
+            Some(buffersize) => map.buffersize(buffersize),
+            None => map,
+        };
+        for (n, result) in (0..3000).zip(map) {
+            assert_eq!(result.expect("a result"), square(n));
+            yielded.set(n + 1);
         }
     }
 }
