@@ -113,10 +113,24 @@ fn short_calls_go_to_one_worker_until_they_are_worth_waking_another() {
         ref other => panic!("{other:?}"),
     };
     let first = sent(pool.submit());
+    pool.machine.worker_mut(first).expect("it is there").proven = true;
     let others: Vec<_> = (1..60).map(|_| sent(pool.submit())).collect();
     let at_first = others.iter().take_while(|worker| **worker == first).count();
     assert!((40..55).contains(&at_first), "{at_first} of them, worth 50 us, are sent to the one that is awake");
     assert_ne!(others[at_first], first, "then the other is woken");
+}
+
+/// Nobody knows how long the first call takes of a worker that was idle.
+#[test]
+fn what_comes_after_a_call_that_may_be_long_goes_to_another() {
+    let mut pool = Script::quick(config(2));
+    let first = pool.submit();
+    let second = pool.submit();
+    let to = |orders: &[Output]| match orders {
+        [Output::Send(worker, ..)] => *worker,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(to(&first), to(&second));
 }
 
 /// More workers than cores are not done any sooner.
@@ -126,6 +140,8 @@ fn short_calls_wake_no_more_workers_than_can_run() {
         let mut pool = Script::quick(Config { cores, window_max: 1000, ..config(4) });
         pool.machine.config.cores = cores;
         pool.machine.workers.iter_mut().for_each(|worker| worker.revocable = Some(512));
+        (0..workers).for_each(|_| drop(pool.submit()));
+        pool.machine.workers.iter_mut().for_each(|worker| worker.proven = true);
         (0..500).for_each(|_| drop(pool.submit()));
         let busy = pool.machine.workers.iter().filter(|worker| !worker.sent.is_empty()).count();
         assert_eq!(busy, workers, "one of {cores} cores hands calls over");
@@ -137,6 +153,7 @@ fn short_calls_wake_no_more_workers_than_can_run() {
 fn what_waits_behind_a_short_call_that_takes_long_is_given_to_others_by_the_clock() {
     let mut pool = Script::quick(config(2));
     pool.submit();
+    pool.machine.workers.iter_mut().for_each(|worker| worker.proven = true);
     pool.submit();
     let (busy, calls) = (w(1), pool.calls.clone());
     let look_at = pool.machine.deadline().expect("somebody looks");

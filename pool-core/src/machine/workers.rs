@@ -77,6 +77,8 @@ pub(super) struct Worker {
     pub(super) settled: u32,
     /// How long these took.
     pub(super) took: Duration,
+    /// It has settled a call since it was idle: what it is at now is as short as before, as far as can be told.
+    pub(super) proven: bool,
     /// The smoothed time a call takes, and the window that follows from it.
     pub(super) pace: Option<Duration>,
     pub(super) window: usize,
@@ -118,6 +120,7 @@ impl Worker {
             progress: now,
             settled: 0,
             took: Duration::ZERO,
+            proven: false,
             pace: None,
             // Nothing is sent behind a call of which nobody knows how long it takes: it may be waiting for
             // the very call that would be.
@@ -130,6 +133,7 @@ impl Worker {
         if self.sent.is_empty() {
             self.progress = now;
             (self.settled, self.took) = (0, Duration::ZERO);
+            self.proven = false;
         }
         if let Some(left) = &mut self.allowance {
             *left -= 1;
@@ -171,6 +175,7 @@ impl Worker {
         self.window = usize::try_from(fit).unwrap_or(usize::MAX).clamp(least, window_max.max(2));
         self.progress = now;
         (self.settled, self.took) = (0, Duration::ZERO);
+        self.proven = true;
     }
 
     /// How many more calls it may get by its own limits.
@@ -215,7 +220,7 @@ impl Worker {
     pub(super) fn is_quick(&self, calls: usize, limit: Duration, now: Duration) -> bool {
         let calls = u32::try_from(calls).unwrap_or(u32::MAX);
         let worth = self.pace.and_then(|pace| pace.checked_mul(calls));
-        self.revocable.is_some() && worth.is_some_and(|worth| worth < limit) && !self.stalled(now)
+        self.revocable.is_some() && self.proven && worth.is_some_and(|worth| worth < limit) && !self.stalled(now)
     }
 
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.
