@@ -39,6 +39,14 @@
 //!   or version, or breaks the rules, is ended, and an error says so. Nothing that it sends is taken on trust.
 //! - **E16** A map yields one item for each input, in order unless asked otherwise, and an error in its place.
 
+#![cfg_attr(
+    all(windows, target_env = "gnu"),
+    expect(
+        clippy::missing_const_for_thread_local,
+        reason = "it is const, which clippy does not see on this target"
+    )
+)]
+
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::sync::Arc;
