@@ -5,7 +5,7 @@
 //! Only a worker that is lost takes the whole chunk with it.
 //!
 //! How many items make a chunk is the caller's choice, or follows from how long the chunks before it took:
-//! see [`Pace`].
+//! see `Pace`.
 //!
 //! What a chunk looks like, and how a worker runs it, is in `chunk.rs`.
 
