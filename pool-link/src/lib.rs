@@ -26,6 +26,7 @@ pub mod out;
 cfg_if::cfg_if! {
     if #[cfg(any(target_os = "linux", target_os = "android"))] {
         pub mod page;
+        pub mod sealed;
     } else {
         #[path = "page_none.rs"]
         pub mod page;

@@ -14,9 +14,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
 use pool_link::claims::{Board, SLOTS};
-use rustix::fs::{MemfdFlags, SealFlags};
-
-use crate::sys::Mapping;
+use pool_link::sealed;
+use pool_link::sys::Mapping;
 
 /// The size of each ring. As large as a message that should need one wake-up each way; small enough to stay in a cache.
 pub(crate) const RING: usize = 512 * 1024;
@@ -24,9 +23,6 @@ pub(crate) const RING: usize = 512 * 1024;
 const CLAIMS: usize = 4096;
 const RINGS: usize = CLAIMS + 8 * SLOTS;
 const BYTES: usize = RINGS + 2 * RING;
-
-/// Without these seals, whoever holds the file could cut it short, and our next access would be a SIGBUS.
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// Words of a cache line.
 const LINE: usize = 8;
@@ -55,12 +51,10 @@ impl Segment {
     /// Makes a segment, and the descriptor by which the worker opens it.
     ///
     /// # Errors
-    /// Where there is no `memfd_create` (a strict seccomp filter), and where nothing is left to make it from.
+    /// See [`sealed::create`].
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
-        let fd = rustix::fs::memfd_create("pool-shm", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        rustix::fs::ftruncate(&fd, BYTES as u64)?;
-        rustix::fs::fcntl_add_seals(&fd, SEALS)?;
-        Ok((Self { mapping: Mapping::new(&fd)? }, fd))
+        let (mapping, fd) = sealed::create("pool-shm")?;
+        Ok((Self { mapping }, fd))
     }
 
     /// Maps a segment that another process has made.
@@ -68,13 +62,7 @@ impl Segment {
     /// # Errors
     /// If it is none.
     pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
-        let seals = rustix::fs::fcntl_get_seals(&fd)?;
-        let size = rustix::fs::fstat(&fd)?.st_size;
-        if !seals.contains(SEALS) || usize::try_from(size) != Ok(BYTES) {
-            let why = format!("not a segment: {size} bytes, seals {seals:?}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        Ok(Self { mapping: Mapping::new(&fd)? })
+        Ok(Self { mapping: sealed::open(fd)? })
     }
 
     /// Up to where the ring is written.
@@ -133,6 +121,7 @@ fn place(position: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::MemfdFlags;
 
     #[test]
     fn a_file_that_could_be_cut_short_is_not_mapped() {

@@ -25,14 +25,13 @@
 //!
 //! # Where it is missing
 //! It is for Linux. Elsewhere [`Shm`] is there as well, and opens no link: [`Shm::is_supported`] tells.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 cfg_if::cfg_if! {
     if #[cfg(any(target_os = "linux", target_os = "android"))] {
         mod layout;
         mod parent;
         mod ring;
-        mod sys;
         mod ticket;
         mod worker;
         pub use worker::ShmConnector;
