@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -72,7 +72,6 @@ impl Host {
             read: Arc::downgrade(&read),
             stream,
             under_way: AtomicUsize::new(0),
-            allowed: AtomicU64::new(0),
             ending: OnceLock::new(),
             is_dropped: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
@@ -183,8 +182,6 @@ pub(crate) struct Line {
     stream: Arc<dyn Stream>,
     /// Calls that were sent and neither answered nor taken back, as far as can be told from here.
     under_way: AtomicUsize,
-    /// What the worker was last told of spinning, in nanoseconds.
-    allowed: AtomicU64,
     /// Why the link is to end, once it is. The first reason counts.
     ending: OnceLock<Closed>,
     is_dropped: AtomicBool,
@@ -208,6 +205,11 @@ impl Line {
             self.stream.hear(&fd);
         }
         self.judge(self.output.hear(&self.reactor, self.key));
+        self.turn()
+    }
+
+    /// Reads and delivers for a turn, if nobody else is at it.
+    fn turn(&self) -> Progress {
         if self.input.raise() { self.go_on() } else { Progress::Idle }
     }
 
@@ -222,7 +224,7 @@ impl Line {
     /// A look by a thread that spins. `None`: there is nothing.
     pub(crate) fn glance(&self) -> Option<Progress> {
         let fd = self.read.upgrade()?;
-        self.stream.has_arrived(&fd).then(|| if self.input.raise() { self.go_on() } else { Progress::Idle })
+        self.stream.has_arrived(&fd).then(|| self.turn())
     }
 
     /// Whether calls are under way.
@@ -247,19 +249,18 @@ impl Line {
             }
             return Progress::Idle;
         }
-        if self.input.raise() { self.go_on() } else { Progress::Idle }
+        self.turn()
     }
 
     fn begin_call(&self) {
         if self.under_way.fetch_add(1, Ordering::Relaxed) == 0 {
             self.reactor.spin().begin();
         }
-        // The worker is told only if it has changed.
         let allowed = self.reactor.spin().for_worker().as_nanos() as u64;
+        // Written only if it changes: the worker has it in its cache.
         if let Some(board) = &self.board
-            && self.allowed.load(Ordering::Relaxed) != allowed
+            && board.spin().load(Ordering::Relaxed) != allowed
         {
-            self.allowed.store(allowed, Ordering::Relaxed);
             board.spin().store(allowed, Ordering::Relaxed);
         }
     }

@@ -71,7 +71,7 @@ impl Machine {
     }
 
     /// Sees to it that somebody looks again, if calls wait for a worker while others are idle.
-    pub(super) fn watch_quick(&mut self, now: Duration) {
+    fn watch_quick(&mut self, now: Duration) {
         if self.look_at.is_none() && self.stalls_at().is_some() {
             self.look_at = Some(now + STALLED);
             self.out.push_back(Output::Alarm);

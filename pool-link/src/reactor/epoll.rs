@@ -226,8 +226,8 @@ impl<'a> Driver<'a> {
             let mut has_paid = false;
             for _ in 0..LOOKS {
                 let glance = line.glance();
-                if glance == Some(Progress::More) {
-                    self.waiter.unfinished.push_back(Arc::clone(line));
+                if let Some(progress) = glance {
+                    self.waiter.keep(line, progress);
                 }
                 if glance.is_some() || (until.done)() {
                     has_paid = true;
@@ -235,16 +235,17 @@ impl<'a> Driver<'a> {
                 }
                 std::hint::spin_loop();
             }
-            if has_paid || self.waiter.core.interrupted.load(Ordering::SeqCst) || self.waiter.look() > 0 {
+            if has_paid
+                || self.waiter.core.interrupted.load(Ordering::SeqCst)
+                || self.waiter.wait(Some(Duration::ZERO)).1 > 0
+            {
                 break true;
             }
             if start.elapsed() >= limit {
                 break false;
             }
         };
-        if muted.end() == Progress::More {
-            self.waiter.unfinished.push_back(Arc::clone(line));
-        }
+        self.waiter.keep(line, muted.end());
         has_paid
     }
 }
@@ -294,7 +295,7 @@ impl Core {
         let mut waiter = Waiter::new(self);
         let mut flow = Flow::new();
         while !self.stop.load(Ordering::SeqCst) {
-            let (bell, events) = waiter.work(None);
+            let (bell, events) = waiter.wait(None);
             if bell == Bell::Rang {
                 self.step_aside();
             }
@@ -313,11 +314,11 @@ impl Core {
         while !self.stop.load(Ordering::SeqCst) {
             thread::sleep(NAP);
             for line in &lines {
-                if line.glance() == Some(Progress::More) {
-                    waiter.unfinished.push_back(Arc::clone(line));
+                if let Some(progress) = line.glance() {
+                    waiter.keep(line, progress);
                 }
             }
-            if waiter.work(Some(Duration::ZERO)).0 == Bell::Rang {
+            if waiter.wait(Some(Duration::ZERO)).0 == Bell::Rang {
                 self.step_aside();
             }
             let now = self.delivered.load(Ordering::Relaxed);
@@ -326,10 +327,8 @@ impl Core {
             }
             seen = now;
         }
-        for line in lines {
-            if line.unmute() == Progress::More {
-                waiter.unfinished.push_back(line);
-            }
+        for line in &lines {
+            waiter.keep(line, line.unmute());
         }
     }
 
@@ -409,17 +408,8 @@ impl<'a> Waiter<'a> {
         Self { core, unfinished: VecDeque::new() }
     }
 
-    /// Waits once, and does the work of every link that has some.
-    fn wait(&mut self, timeout: Option<Duration>) -> Bell {
-        self.work(timeout).0
-    }
-
-    /// Does not wait. Returns how many events there were.
-    fn look(&mut self) -> usize {
-        self.work(Some(Duration::ZERO)).1
-    }
-
-    fn work(&mut self, timeout: Option<Duration>) -> (Bell, usize) {
+    /// Waits once, and does the work of every link that has some. Also returns how many events there were.
+    fn wait(&mut self, timeout: Option<Duration>) -> (Bell, usize) {
         let timeout = if self.unfinished.is_empty() { timeout } else { Some(Duration::ZERO) };
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs().cast_signed(),
@@ -451,8 +441,15 @@ impl<'a> Waiter<'a> {
         let Some(line) = line else { return };
         if data & KIND_MASK == WRITE {
             line.writable();
-        } else if line.readable(flags.intersects(EventFlags::HUP | EventFlags::ERR)) == Progress::More {
-            self.unfinished.push_back(line);
+        } else {
+            self.keep(&line, line.readable(flags.intersects(EventFlags::HUP | EventFlags::ERR)));
+        }
+    }
+
+    /// Goes on with a link later if it had more than a turn's worth.
+    fn keep(&mut self, line: &Arc<Line>, progress: Progress) {
+        if progress == Progress::More {
+            self.unfinished.push_back(Arc::clone(line));
         }
     }
 
@@ -460,9 +457,7 @@ impl<'a> Waiter<'a> {
     fn finish_some(&mut self) {
         for _ in 0..self.unfinished.len() {
             let Some(line) = self.unfinished.pop_front() else { return };
-            if line.go_on() == Progress::More {
-                self.unfinished.push_back(line);
-            }
+            self.keep(&line, line.go_on());
         }
     }
 }
