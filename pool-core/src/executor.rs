@@ -187,7 +187,9 @@ impl Builder {
     /// If a size is zero, `PROCESS_POOL_WORKERS` or a name makes no sense, `init()` was not called, or it is plain
     /// already that no worker could start. Nothing was started then.
     pub fn build(self) -> Result<Executor, BuildError> {
-        let max_workers = self.max_workers.map_or_else(default_workers, Ok)?;
+        // Asked once: on Linux it takes a look into several files.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let max_workers = self.max_workers.map_or_else(|| default_workers(cores), Ok)?;
         let bound = self.call_queue_bound.unwrap_or(max_workers.saturating_add(EXTRA_QUEUED_CALLS));
         let sizes = [
             ("max_workers", max_workers),
@@ -227,7 +229,7 @@ impl Builder {
                 restart_limit: self.restart_limit,
                 start_deadline: self.start_deadline,
                 stop_grace: self.stop_grace,
-                cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                cores,
                 certain_ends: spawner.caps().child,
             },
             codec: self.codec,
@@ -263,10 +265,10 @@ impl From<ContextError> for ResolveError {
 /// Says how many workers a pool has whose builder does not.
 const WORKERS_VARIABLE: &str = "PROCESS_POOL_WORKERS";
 
-fn default_workers() -> Result<usize, BuildError> {
+fn default_workers(cores: usize) -> Result<usize, BuildError> {
     match std::env::var_os(WORKERS_VARIABLE) {
         Some(text) => workers_from(text),
-        None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+        None => Ok(cores),
     }
 }
 

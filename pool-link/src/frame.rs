@@ -20,6 +20,9 @@ const STEP: usize = 1024 * 1024;
 /// No frame may be this long: the last value of the length field is kept free.
 pub const LENGTH_LIMIT: usize = u32::MAX as usize;
 
+/// The largest frame unless told otherwise.
+pub const FRAME_MAX: usize = 1 << 30;
+
 /// The header of a frame of `len` bytes, or `None` if that exceeds `frame_max`.
 pub fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
     if len > frame_max || len >= LENGTH_LIMIT {

@@ -50,12 +50,15 @@ cfg_if::cfg_if! {
         mod spin;
         pub mod stream;
         pub mod sys;
-        pub use link::{Host, LinkParts, non_blocking};
-        pub use spin::SPIN;
+        pub use link::{Host, LinkParts, Pipes};
     }
 }
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long to spin unless told otherwise: about what it costs to be woken.
+pub const SPIN: Duration = Duration::from_micros(50);
 
 /// Locks a mutex of a transport. None is held while foreign code runs, except one that nobody else waits for; so a
 /// panic in a callback leaves no half-changed state behind.

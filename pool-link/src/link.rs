@@ -334,11 +334,38 @@ impl Outlook for Line {
     }
 }
 
+/// Two pipes, one each way. The parent's ends never block.
+#[derive(Debug)]
+pub struct Pipes {
+    /// What the worker has written.
+    pub read: Arc<ParentFd>,
+    /// What the worker will read.
+    pub write: Arc<ParentFd>,
+    /// The worker's, which blocks. (Whether it does is a property of the open file, and a pipe's two ends are two.)
+    pub worker_read: OwnedFd,
+    /// The worker's, which blocks.
+    pub worker_write: OwnedFd,
+}
+
+impl Pipes {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// What the system says, typically that descriptors have run out.
+    pub fn new() -> io::Result<Self> {
+        let (worker_read, write) = io::pipe()?;
+        let (read, worker_write) = io::pipe()?;
+        Ok(Self {
+            read: non_blocking(read.into())?,
+            write: non_blocking(write.into())?,
+            worker_read: worker_read.into(),
+            worker_write: worker_write.into(),
+        })
+    }
+}
+
 /// Sets the descriptor, which is the parent's alone, to non-blocking.
-///
-/// # Errors
-/// What the system says.
-pub fn non_blocking(fd: OwnedFd) -> io::Result<Arc<ParentFd>> {
+pub(crate) fn non_blocking(fd: OwnedFd) -> io::Result<Arc<ParentFd>> {
     let flags = rustix::fs::fcntl_getfl(&fd)?;
     rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
     Ok(Arc::new(ParentFd::new(fd)))

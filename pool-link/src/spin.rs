@@ -7,9 +7,6 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long to spin unless told otherwise: about what it costs to be woken.
-pub const SPIN: Duration = Duration::from_micros(50);
-
 /// Successes that count; so many failures in a row use up the credit by halves.
 const LUCK_MAX: u32 = 16;
 /// Without luck, one in so many waits is spent looking, to find out whether it has changed.

@@ -8,9 +8,7 @@ use pool_core::transport::{Link, LinkEvents, Ticket};
 use pool_link::claims::Board;
 use pool_link::page::Page;
 use pool_link::stream::Fds;
-use pool_link::{LinkParts, non_blocking};
-
-pub(crate) use pool_link::SPIN;
+use pool_link::{LinkParts, Pipes};
 
 use crate::ticket::WorkerEnd;
 
@@ -31,16 +29,13 @@ impl Host {
         spin: Duration,
         events: Arc<dyn LinkEvents>,
     ) -> io::Result<(Box<dyn Link>, Ticket)> {
-        let (worker_read, write) = io::pipe()?;
-        let (read, worker_write) = io::pipe()?;
-        // Non-blocking is a property of the open file, and a pipe's two ends are two: the worker's block.
-        let (read, write) = (non_blocking(read.into())?, non_blocking(write.into())?);
+        let Pipes { read, write, worker_read, worker_write } = Pipes::new()?;
         // Without a page the link works all the same, it only cannot revoke.
         let (page, page_fd) = Page::create().ok().unzip();
         let board = page.map(|page| Arc::new(page) as Arc<dyn Board>);
         let link =
             self.0.open(LinkParts { frame_max, read, write, stream: Arc::new(Fds), board }, spin, events)?;
-        let end = WorkerEnd { frame_max, read: worker_read.into(), write: worker_write.into(), page: page_fd };
+        let end = WorkerEnd { frame_max, read: worker_read, write: worker_write, page: page_fd };
         Ok((link, end.into_ticket()))
     }
 }

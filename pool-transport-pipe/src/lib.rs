@@ -44,7 +44,8 @@ use pool_core::transport::{Connector, Link, LinkEvents, Ticket, Transport};
 
 pub use channel::PipeConnector;
 
-use pool_link::frame::LENGTH_LIMIT;
+use pool_link::SPIN;
+use pool_link::frame::{FRAME_MAX, LENGTH_LIMIT};
 
 /// Carries frames over two pipes per worker.
 ///
@@ -57,13 +58,10 @@ pub struct Pipe {
     host: Arc<host::Host>,
 }
 
-/// What a link carries at most unless [`Pipe::frame_max`] says otherwise.
-const FRAME_MAX: usize = 1 << 30;
-
 impl Pipe {
     /// The transport, with frames of up to 1 GiB.
     pub fn new() -> Self {
-        Self { frame_max: FRAME_MAX, spin: host::SPIN, host: Arc::default() }
+        Self { frame_max: FRAME_MAX, spin: SPIN, host: Arc::default() }
     }
 
     /// Sets the largest frame, in bytes, of links opened from now on; at most 4 GiB less two bytes.

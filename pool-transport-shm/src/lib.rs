@@ -36,13 +36,10 @@ cfg_if::cfg_if! {
         mod worker;
         pub use worker::ShmConnector;
         use parent::Host;
-        /// The largest length that a frame's header can say, and one more.
-        const LENGTH_LIMIT: usize = pool_link::frame::LENGTH_LIMIT;
     } else {
         mod elsewhere;
         pub use elsewhere::ShmConnector;
         use elsewhere::Host;
-        const LENGTH_LIMIT: usize = u32::MAX as usize;
     }
 }
 
@@ -52,15 +49,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_core::transport::{Connector, Link, LinkEvents, Ticket, Transport};
+use pool_link::SPIN;
+use pool_link::frame::{FRAME_MAX, LENGTH_LIMIT};
 
 /// The transport's name, in tickets and in the names of contexts such as `exec+shm`.
 const NAME: &str = "shm";
-
-/// What a link carries at most unless [`Shm::frame_max`] says otherwise.
-const FRAME_MAX: usize = 1 << 30;
-
-/// About what waking a sleeping process costs.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// Carries frames through memory that is shared with each worker.
 ///

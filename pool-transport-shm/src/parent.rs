@@ -8,7 +8,7 @@ use std::time::Duration;
 use pool_core::transport::{Link, LinkEvents, Ticket};
 use pool_link::claims::Board;
 use pool_link::stream::{Muting, Room, Stream};
-use pool_link::{LinkParts, lock, non_blocking};
+use pool_link::{LinkParts, Pipes, lock};
 use pool_os::parent_fds::ParentFd;
 
 use crate::layout::{RING, Segment, Sleeper, Way};
@@ -34,24 +34,21 @@ impl Host {
     ) -> io::Result<(Box<dyn Link>, Ticket)> {
         let (segment, segment_fd) = Segment::create()?;
         let segment = Arc::new(segment);
-        let (worker_hear, ring) = io::pipe()?;
-        let (hear, worker_ring) = io::pipe()?;
-        // Nobody may wait for a bell to ring, so both are rung without: a full pipe rings already. (Whether a pipe's end
-        // blocks is a property of that end, wherever it is.)
-        rustix::io::ioctl_fionbio(&worker_ring, true)?;
-        let (hear, ring) = (non_blocking(hear.into())?, non_blocking(ring.into())?);
+        let Pipes { read, write, worker_read, worker_write } = Pipes::new()?;
+        // Nobody may wait for a bell to ring, so the worker rings without as well: a full pipe rings already.
+        rustix::io::ioctl_fionbio(&worker_write, true)?;
         let rings = Rings {
             reading: Mutex::new(Reader::new(Arc::clone(&segment), Way::Results)),
             read: AtomicU64::new(0),
             writing: Mutex::new(Writer::new(Arc::clone(&segment), Way::Calls)),
             is_muted: AtomicBool::new(false),
-            bell: Mutex::new(Some(Arc::clone(&ring))),
+            bell: Mutex::new(Some(Arc::clone(&write))),
             segment: Arc::clone(&segment),
         };
         let board = Some(segment as Arc<dyn Board>);
-        let parts = LinkParts { frame_max, read: hear, write: ring, stream: Arc::new(rings), board };
+        let parts = LinkParts { frame_max, read, write, stream: Arc::new(rings), board };
         let link = self.0.open(parts, spin, events)?;
-        let end = WorkerEnd { frame_max, segment: segment_fd, hear: worker_hear.into(), ring: worker_ring.into() };
+        let end = WorkerEnd { frame_max, segment: segment_fd, hear: worker_read, ring: worker_write };
         Ok((link, end.into_ticket()))
     }
 }

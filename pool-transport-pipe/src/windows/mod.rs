@@ -29,9 +29,6 @@ use blocking::Blocking;
 
 pub(crate) use sys::read_append;
 
-/// Nobody spins here.
-pub(crate) const SPIN: Duration = Duration::ZERO;
-
 /// Opens links. They share nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Host;
