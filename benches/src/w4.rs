@@ -114,7 +114,7 @@ fn copy(scale: Scale) -> Result<Figures> {
 
 /// Each is made when it is taken.
 fn blobs(size: usize, count: usize) -> impl Iterator<Item = Bytes> {
-    (0..count).map(move |n| Bytes(vec![n as u8 + 1; size]))
+    (0..count).map(move |n| Bytes::from(vec![n as u8 + 1; size]))
 }
 
 fn run<P: Pool>(pool: &P, blobs: impl Iterator<Item = Bytes>, count: usize) -> Result<()> {

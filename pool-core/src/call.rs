@@ -12,10 +12,15 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Instant;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::WorkerId;
+use crate::blob::{Split, Table};
 use crate::codec::Codec;
 use crate::driver::{Pool, task_error};
-use crate::error::TaskError;
+use crate::error::{CodecError, TaskError};
+use crate::executor::encode_error;
 use crate::function::{Native, TaskRef};
 use crate::machine::WorkId;
 use crate::slot::Slot;
@@ -38,30 +43,83 @@ pub(crate) enum Outcome {
 /// An encoded argument or result: short ones lie inside, and a long result stays in the frame that brought it.
 #[derive(Debug)]
 pub(crate) enum ReplyBytes {
-    Held(Payload),
+    Held(Argument),
     /// What follows the head of this reply.
     Framed(Vec<u8>),
+    /// The same, of a result together with its blobs.
+    FramedWithBlobs(Vec<u8>),
+}
+
+/// An encoded argument, as it travels. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Argument {
+    Whole(Payload),
+    WithBlobs(Arc<Split>),
+}
+
+impl Argument {
+    /// Encodes a value, and gives back what it was encoded in, if that is to be used again.
+    pub(crate) fn encode<A: Serialize>(
+        codec: Codec,
+        value: &A,
+        mut room: Vec<u8>,
+    ) -> Result<(Self, Option<Vec<u8>>), CodecError> {
+        room.clear();
+        let blobs = codec.encode_beside(value, &mut room).map_err(|message| encode_error::<A>(codec, message))?;
+        if !blobs.is_empty() {
+            return Ok((Self::WithBlobs(Arc::new(Split::new(&room, blobs))), Some(room)));
+        }
+        if room.len() > Payload::INLINE_MAX {
+            return Ok((Self::Whole(room.into()), None));
+        }
+        Ok((Self::Whole(Payload::copied(&room)), Some(room)))
+    }
+
+    /// How many bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Whole(payload) => payload.len(),
+            Self::WithBlobs(split) => split.len(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Argument {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole(bytes.into())
+    }
 }
 
 impl ReplyBytes {
-    pub(crate) const EMPTY: Self = Self::Held(Payload::EMPTY);
+    pub(crate) const EMPTY: Self = Self::Held(Argument::Whole(Payload::EMPTY));
 
     /// The body of a reply, which has its head.
     pub(crate) fn of_frame(frame: Cow<'_, [u8]>) -> Self {
         match frame {
             Cow::Owned(frame) => Self::Framed(frame),
             Cow::Borrowed(frame) => match &frame[wire::REPLY_HEAD..] {
-                short if short.len() <= Payload::INLINE_MAX => Self::Held(Payload::copied(short)),
+                short if short.len() <= Payload::INLINE_MAX => Self::Held(Argument::Whole(Payload::copied(short))),
                 _ => Self::Framed(frame.to_vec()),
             },
         }
     }
 
+    /// What there is besides blobs.
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Self::Held(bytes) => bytes.as_slice(),
-            Self::Framed(frame) => &frame[wire::REPLY_HEAD..],
+            Self::Held(Argument::Whole(bytes)) => bytes.as_slice(),
+            Self::Held(Argument::WithBlobs(split)) => &split.first,
+            Self::Framed(frame) | Self::FramedWithBlobs(frame) => &frame[wire::REPLY_HEAD..],
         }
+    }
+
+    /// Decodes a result.
+    pub(crate) fn decode<R: DeserializeOwned>(self, codec: Codec) -> Result<R, String> {
+        let Self::FramedWithBlobs(frame) = self else { return codec.decode(self.as_slice()) };
+        let body = bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..);
+        let table = Table::read(&body).ok_or("the table of its blobs is malformed")?;
+        let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
+        codec.decode_beside(&body[table.value], blobs)
     }
 }
 
@@ -172,7 +230,7 @@ struct Aftermath {
 }
 
 impl Call {
-    pub(crate) fn new(task: TaskRef, origin: &Arc<Origin>, payload: Payload) -> Self {
+    pub(crate) fn new(task: TaskRef, origin: &Arc<Origin>, argument: Argument) -> Self {
         let (native, origin) = match task {
             TaskRef::Native(native) => (Some(native), Arc::clone(origin)),
             TaskRef::Named(name) => (None, Arc::new(Origin { name: Some(name), ..Origin::clone(origin) })),
@@ -184,7 +242,7 @@ impl Call {
             status: AtomicU8::new(Status::Open as u8),
             parked: AtomicBool::new(false),
             changed: Condvar::new(),
-            state: Mutex::new(State::Plain(ReplyBytes::Held(payload))),
+            state: Mutex::new(State::Plain(ReplyBytes::Held(argument))),
         }
     }
 
@@ -226,12 +284,23 @@ impl Call {
     }
 
     /// The encoded argument, as long as it may still have to be sent.
-    pub(crate) fn payload(&self) -> Option<Payload> {
+    pub(crate) fn argument(&self) -> Option<Argument> {
         let mut state = lock(&self.state);
         match state.bytes() {
-            Some(ReplyBytes::Held(payload)) if !self.is_done() => Some(payload.clone()),
+            Some(ReplyBytes::Held(argument)) if !self.is_done() => Some(argument.clone()),
             _ => None,
         }
+    }
+
+    /// Lets go of an argument that will not be sent any more, though the call is not settled.
+    pub(crate) fn drop_argument(&self) {
+        let mut state = lock(&self.state);
+        let dropped = match state.bytes() {
+            Some(bytes) if !self.is_done() => Some(std::mem::replace(bytes, ReplyBytes::EMPTY)),
+            _ => None,
+        };
+        drop(state);
+        drop(dropped);
     }
 
     fn status(&self) -> Status {

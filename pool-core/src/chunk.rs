@@ -105,7 +105,7 @@ impl Items<'_> {
             };
             self.rest = after;
             self.begun = begin_item(self.reply);
-            let mut one = Invocation { codec: self.codec, argument: item, reply: self.reply };
+            let mut one = Invocation { codec: self.codec, argument: item, reply: self.reply, blobs: None };
             let ended = match worker::failure(function::run_once(&f, &mut one)) {
                 None => self.end::<R>(0),
                 Some(failure) => self.fail::<R>(&failure),

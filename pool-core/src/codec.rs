@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::blob;
+
 /// A way to encode arguments and results.
 ///
 /// Chosen with [`Builder::codec`](crate::Builder::codec), also by name: `"messagepack".parse()`. Features bring
@@ -63,8 +65,54 @@ impl Codec {
         }
     }
 
-    /// Appends `value`, encoded, to `out`. On an error `out` may have grown.
+    /// Appends `value`, encoded, with its blobs inside, to `out`. On an error `out` may have grown.
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+        blob::inside(|| self.write(value, out))
+    }
+
+    /// Appends `value`, encoded, to `out`, and returns the blobs that are to travel beside it. On an error `out` may
+    /// have grown.
+    pub(crate) fn encode_beside<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<Vec<bytes::Bytes>, String> {
+        let (written, blobs) = blob::encoding(|| self.write(value, out));
+        written.map(|()| blobs)
+    }
+
+    /// Decodes the whole of `bytes`, with its blobs inside.
+    pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
+        blob::inside(|| self.read(bytes))
+    }
+
+    /// Decodes the whole of `bytes`, beside which these blobs have come.
+    pub(crate) fn decode_beside<T: DeserializeOwned>(
+        self,
+        bytes: &[u8],
+        blobs: Vec<bytes::Bytes>,
+    ) -> Result<T, String> {
+        match blob::decoding(blobs, || self.read(bytes)) {
+            // A codec that describes what it writes may have skipped it with the field it was in.
+            (Ok(_), left @ 1..) if !self.describes() => Err(format!(
+                "{left} of its blobs are left over: what is sent as `Bytes` has to be taken as `Bytes`"
+            )),
+            (value, _) => value,
+        }
+    }
+
+    /// Whether types are told from what is written.
+    fn describes(self) -> bool {
+        match self {
+            Self::Postcard => false,
+            #[cfg(feature = "bincode")]
+            Self::Bincode => false,
+            #[cfg(feature = "messagepack")]
+            Self::MessagePack => true,
+        }
+    }
+
+    fn write<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Postcard => postcard::serialize_with_flavor(value, Append(out)).map_err(|error| explain(&error)),
             #[cfg(feature = "bincode")]
@@ -79,8 +127,7 @@ impl Codec {
         }
     }
 
-    /// Decodes the whole of `bytes`.
-    pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
+    fn read<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
         let (value, rest) = match self {
             Self::Postcard => {
                 let (value, rest) = postcard::take_from_bytes(bytes).map_err(|error| explain(&error))?;
@@ -170,62 +217,10 @@ impl postcard::ser_flavors::Flavor for Append<'_> {
     }
 }
 
-/// A blob: bytes that are copied as a whole, where a `Vec<u8>` would be encoded one by one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bytes(pub Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Bytes {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes(bytes.to_vec()))
-            }
-
-            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                Ok(Bytes(bytes))
-            }
-        }
-        // Borrowed bytes are copied once; asking for an owned buffer would let some formats copy twice.
-        deserializer.deserialize_bytes(Visitor)
-    }
-}
-
-impl From<Vec<u8>> for Bytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Bytes {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob::Bytes;
     use serde::Deserialize;
     use std::collections::BTreeMap;
 
@@ -256,7 +251,7 @@ mod tests {
             let named = Plain::Named { list, map: BTreeMap::from([("x".to_owned(), 0.5)]), option: Some(-1) };
             assert_eq!(through(*codec, &named).as_ref(), Ok(&named), "{codec}");
             assert_eq!(through(*codec, &Plain::Unit), Ok(Plain::Unit), "{codec}");
-            let blob = Bytes((0..=255).cycle().take(100_000).collect());
+            let blob: Bytes = (0..=255).cycle().take(100_000).collect();
             assert_eq!(through(*codec, &blob).as_ref(), Ok(&blob), "{codec}");
         }
     }

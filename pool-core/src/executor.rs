@@ -55,7 +55,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::{Call, Origin};
+use crate::call::{Argument, Call, Origin};
 use crate::codec::Codec;
 use crate::context::{Context, ContextError, ResolveError};
 use crate::driver::{Pool, Settings};
@@ -66,7 +66,6 @@ use crate::machine::{Config, EXTRA_QUEUED_CALLS, Input, OnWorkerLoss, RestartLim
 use crate::map::Map;
 use crate::spawner::{Signal, SpawnError};
 use crate::supervisor::Supervisor;
-use crate::transport::Payload;
 use crate::wire::{self, Initializer, WireFunction};
 use crate::worker::WorkerEntry;
 
@@ -353,9 +352,9 @@ impl Executor {
         if native.address().is_none() {
             return Err(SubmitError::ForeignImage(native.name()));
         }
-        let payload = encode_payload(self.codec(), &argument)?;
-        let call = self.submit_encoded(TaskRef::Native(native), payload)?;
-        Ok(TaskHandle::new(call, future::decode::<R>))
+        let argument = encode_argument(self.codec(), &argument)?;
+        let call = self.submit_encoded(TaskRef::Native(native), argument)?;
+        Ok(TaskHandle::new(call, future::decode_reply::<R>))
     }
 
     /// Has a worker call the task that it registered under `name`
@@ -375,9 +374,9 @@ impl Executor {
             let (task, size) = (name.to_owned(), name.len());
             return Err(SubmitError::TooLarge { task, size, max: wire::NAME_MAX });
         }
-        let payload = encode_payload(self.codec(), &argument)?;
-        let call = self.submit_encoded(TaskRef::Named(name.into()), payload)?;
-        Ok(TaskHandle::new(call, future::decode::<R>))
+        let argument = encode_argument(self.codec(), &argument)?;
+        let call = self.submit_encoded(TaskRef::Named(name.into()), argument)?;
+        Ok(TaskHandle::new(call, future::decode_reply::<R>))
     }
 
     /// Calls `f` for each input, in the workers, and yields the results in the order of the inputs.
@@ -460,12 +459,12 @@ impl Executor {
         self.pool.settings.frame_max.saturating_sub(wire::CALL_HEAD_MAX)
     }
 
-    pub(crate) fn submit_encoded(&self, task: TaskRef, payload: Payload) -> Result<Arc<Call>, SubmitError> {
-        if payload.len() > self.payload_max() {
-            let (size, max) = (payload.len(), self.payload_max());
+    pub(crate) fn submit_encoded(&self, task: TaskRef, argument: Argument) -> Result<Arc<Call>, SubmitError> {
+        if argument.len() > self.payload_max() {
+            let (size, max) = (argument.len(), self.payload_max());
             return Err(SubmitError::TooLarge { task: task.name().to_owned(), size, max });
         }
-        let call = Arc::new(Call::new(task, &self.origin, payload));
+        let call = Arc::new(Call::new(task, &self.origin, argument));
         self.pool.submit(&call)?;
         Ok(call)
     }
@@ -488,18 +487,15 @@ thread_local! {
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-fn encode_payload<A: Serialize>(codec: Codec, argument: &A) -> Result<Payload, CodecError> {
+fn encode_argument<A: Serialize>(codec: Codec, argument: &A) -> Result<Argument, CodecError> {
     // Taken out: an argument may submit calls of its own while it is encoded.
-    let mut bytes = ROOM.try_with(Cell::take).unwrap_or_default();
-    bytes.clear();
-    codec.encode(argument, &mut bytes).map_err(|message| encode_error::<A>(codec, message))?;
-    if bytes.len() > Payload::INLINE_MAX {
-        return Ok(bytes.into());
+    let room = ROOM.try_with(Cell::take).unwrap_or_default();
+    let (argument, room) = Argument::encode(codec, argument, room)?;
+    if let Some(room) = room {
+        // A thread at its end has no room any more, and needs none.
+        let _ = ROOM.try_with(|place| place.set(room));
     }
-    let payload = Payload::copied(&bytes);
-    // A thread at its end has no room any more, and needs none.
-    let _ = ROOM.try_with(|room| room.set(bytes));
-    Ok(payload)
+    Ok(argument)
 }
 
 /// What the codec said of an argument.

@@ -72,6 +72,8 @@ pub(crate) struct Invocation<'a> {
     pub(crate) argument: &'a [u8],
     /// Where the encoded result goes.
     pub(crate) reply: &'a mut Vec<u8>,
+    /// What travels beside the argument, and then beside the result. `None`: blobs stay inside of both.
+    pub(crate) blobs: Option<Vec<bytes::Bytes>>,
 }
 
 /// How an invocation ended, if it did not panic.
@@ -261,12 +263,21 @@ pub(crate) fn run_once<A: DeserializeOwned, R: Serialize>(
     f: impl Fn(A) -> R,
     invocation: &mut Invocation<'_>,
 ) -> Ran {
-    let argument = match invocation.codec.decode::<A>(invocation.argument) {
+    let codec = invocation.codec;
+    let argument = match &mut invocation.blobs {
+        Some(blobs) => codec.decode_beside::<A>(invocation.argument, std::mem::take(blobs)),
+        None => codec.decode(invocation.argument),
+    };
+    let argument = match argument {
         Ok(argument) => argument,
         Err(message) => return Ran::Codec(CodecStep::DecodeArgument, type_name::<A>(), message),
     };
     let result = f(argument);
-    match invocation.codec.encode(&result, invocation.reply) {
+    let encoded = match &mut invocation.blobs {
+        Some(blobs) => codec.encode_beside(&result, invocation.reply).map(|beside| *blobs = beside),
+        None => codec.encode(&result, invocation.reply),
+    };
+    match encoded {
         Ok(()) => Ran::Done,
         Err(message) => Ran::Codec(CodecStep::EncodeResult, type_name::<R>(), message),
     }

@@ -9,7 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::call::{Call, Observer, lock};
+use serde::de::DeserializeOwned;
+
+use crate::call::{Call, Observer, ReplyBytes, lock};
 use crate::codec::Codec;
 use crate::error::{CodecError, CodecStep, TaskError};
 
@@ -26,18 +28,25 @@ pub enum TaskState {
     Finished,
 }
 
-pub(crate) type Decode<R> = fn(&[u8], Codec) -> Result<R, TaskError>;
+pub(crate) type Decode<R> = fn(ReplyBytes, Codec) -> Result<R, TaskError>;
 
 /// Decodes a result of type `R`.
-pub(crate) fn decode<R: serde::de::DeserializeOwned>(bytes: &[u8], codec: Codec) -> Result<R, TaskError> {
-    codec.decode(bytes).map_err(|message| {
-        TaskError::Codec(Box::new(CodecError {
-            step: CodecStep::DecodeResult,
-            type_name: std::any::type_name::<R>().to_owned(),
-            codec: codec.name(),
-            message,
-        }))
-    })
+pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8], codec: Codec) -> Result<R, TaskError> {
+    codec.decode(bytes).map_err(|message| decode_error::<R>(codec, message))
+}
+
+/// Decodes a result of type `R` out of the reply that it came in.
+pub(crate) fn decode_reply<R: DeserializeOwned>(reply: ReplyBytes, codec: Codec) -> Result<R, TaskError> {
+    reply.decode(codec).map_err(|message| decode_error::<R>(codec, message))
+}
+
+fn decode_error<R>(codec: Codec, message: String) -> TaskError {
+    TaskError::Codec(Box::new(CodecError {
+        step: CodecStep::DecodeResult,
+        type_name: std::any::type_name::<R>().to_owned(),
+        codec: codec.name(),
+        message,
+    }))
 }
 
 /// A call that was accepted by a pool, and its result to come.
@@ -172,7 +181,7 @@ impl<R> TaskHandle<R> {
     /// Decodes the result of the settled call, unless that was done before.
     fn decoded(&self) -> Result<R, TaskError> {
         let reply = self.call.take_reply()?;
-        (self.decode)(reply.as_slice(), self.call.codec())
+        (self.decode)(reply, self.call.codec())
     }
 
     fn take(&self) -> Result<R, TaskError> {

@@ -16,7 +16,7 @@
 //! - [`machine`]: the pure state machine.
 //! - `driver`, `slot`, `call`, `supervisor`: who tells the machine what happened and does what it orders.
 //! - [`worker`]: the other side; `wire`: what the two say to each other; `function`: how a function is named;
-//!   `chunk`: how a part of a map is run.
+//!   `chunk`: how a part of a map is run; `blob`: how large byte strings get around the codec.
 
 #![deny(unsafe_code)]
 
@@ -34,6 +34,7 @@ mod driver;
 mod slot;
 mod supervisor;
 
+mod blob;
 mod chunk;
 pub mod codec;
 pub mod context;
@@ -42,7 +43,8 @@ mod function;
 mod wire;
 pub mod worker;
 
-pub use codec::{Bytes, Codec};
+pub use blob::Bytes;
+pub use codec::Codec;
 pub use context::{Context, available};
 pub use error::{BrokenPool, BuildError, SubmitError, TaskError};
 pub use executor::{Builder, Executor, Shutdown};

@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use crate::WorkerId;
-use crate::call::{Call, ReplyBytes, lock};
+use crate::call::{Argument, Call, ReplyBytes, lock};
 use crate::driver::Pool;
 use crate::error::{Exit, InitializerFailed, StartError};
 use crate::machine::Input;
@@ -105,6 +105,8 @@ pub(crate) struct Slot {
     handed: Condvar,
     stage: Mutex<Stage>,
     replies: Mutex<Vec<Answer>>,
+    /// Calls that were handed to the link with blobs, which are large.
+    large: Mutex<Vec<(Seq, Weak<Call>)>>,
     exit: OnceLock<ExitReport>,
     /// Why it did not come up.
     failure: Mutex<Option<StartError>>,
@@ -126,6 +128,7 @@ impl Slot {
             handed: Condvar::new(),
             stage: Mutex::new(Stage::Silent),
             replies: Mutex::default(),
+            large: Mutex::default(),
             exit: OnceLock::new(),
             failure: Mutex::default(),
             fault: OnceLock::new(),
@@ -260,7 +263,7 @@ impl Slot {
         loop {
             for _ in 0..count {
                 let Some(letter) = self.next_letter() else { break };
-                send(link.as_ref(), &letter);
+                self.send(link.as_ref(), &letter);
             }
             self.note_handed(&mut lock(&self.outbox), None);
             link.flush();
@@ -333,6 +336,39 @@ impl Slot {
         }
     }
 
+    fn send(&self, link: &dyn Link, letter: &Letter) {
+        match letter {
+            Letter::Call(seq, call) => {
+                // A call that was settled while it waited here (the pool broke) is not sent.
+                let Some(argument) = call.argument() else { return };
+                let mut room = [0; wire::CALL_HEAD_MAX];
+                let has_blobs = matches!(argument, Argument::WithBlobs(_));
+                let head = wire::call_head(*seq, &call.task(), has_blobs, &mut room);
+                match &argument {
+                    Argument::Whole(payload) => link.send(Outgoing { seq: Some(*seq), head, body: payload }),
+                    Argument::WithBlobs(split) => {
+                        let mut large = lock(&self.large);
+                        large.retain(|(_, call)| call.upgrade().is_some_and(|call| !call.is_done()));
+                        large.push((*seq, Arc::downgrade(call)));
+                        drop(large);
+                        let head = [head, &split.first].concat();
+                        link.send(Outgoing { seq: Some(*seq), head: &head, body: &split.blobs });
+                    }
+                }
+            }
+            Letter::Frame(frame) => link.send(Outgoing { seq: None, head: frame, body: &Payload::EMPTY }),
+        }
+    }
+
+    /// Lets go of large arguments that will not be sent again, since the worker has started their calls.
+    fn drop_arguments(&self) {
+        let is_started = |&mut (seq, _): &mut (Seq, Weak<Call>)| self.claim_state(seq) == Claim::Started;
+        let started: Vec<_> = lock(&self.large).extract_if(.., is_started).collect();
+        for call in started.iter().filter_map(|(_, call)| call.upgrade()) {
+            call.drop_argument();
+        }
+    }
+
     pub(crate) fn take_replies(&self) -> Vec<Answer> {
         std::mem::take(&mut *lock(&self.replies))
     }
@@ -341,19 +377,6 @@ impl Slot {
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Slot").field("id", &self.id).field("stage", &*lock(&self.stage)).finish_non_exhaustive()
-    }
-}
-
-fn send(link: &dyn Link, letter: &Letter) {
-    match letter {
-        Letter::Call(seq, call) => {
-            // A call that was settled while it waited here (the pool broke) is not sent.
-            let Some(payload) = call.payload() else { return };
-            let mut room = [0; wire::CALL_HEAD_MAX];
-            let head = wire::call_head(*seq, &call.task(), &mut room);
-            link.send(Outgoing { seq: Some(*seq), head, body: &payload });
-        }
-        Letter::Frame(frame) => link.send(Outgoing { seq: None, head: frame, body: &Payload::EMPTY }),
     }
 }
 
@@ -366,6 +389,13 @@ pub(crate) struct Sink {
 }
 
 impl LinkEvents for Sink {
+    fn arriving(&self) {
+        // It is an answer, for which there has to be room: its argument's.
+        if let Some(slot) = self.slot.upgrade() {
+            slot.drop_arguments();
+        }
+    }
+
     fn frame(&self, frame: Cow<'_, [u8]>) {
         let Some((pool, slot)) = self.pool.upgrade().zip(self.slot.upgrade()) else { return };
         let stage = *lock(&slot.stage);
@@ -467,6 +497,7 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
                     Reply::Failed(wire::from_bytes(body).ok_or_else(|| garbage("a malformed failure"))?)
                 }
                 Status::Ok => Reply::Ok(ReplyBytes::of_frame(frame)),
+                Status::OkWithBlobs => Reply::Ok(ReplyBytes::FramedWithBlobs(frame.into_owned())),
             };
             lock(&slot.replies).push(Answer { seq, took, reply });
             Ok(())

@@ -144,7 +144,7 @@ impl LinkCaps {
 pub struct Outgoing<'a> {
     /// Set if the frame carries a call, which the worker will [claim](Channel::claim) under this number.
     pub seq: Option<Seq>,
-    /// The first part; a few bytes.
+    /// The first part. Seldom more than a few bytes; it is to be copied.
     pub head: &'a [u8],
     /// The rest. A link that has to keep a large one clones the [`Payload`], not its bytes.
     pub body: &'a Payload,
@@ -156,8 +156,13 @@ pub struct Payload(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Inline { len: u8, bytes: [u8; Payload::INLINE_MAX] },
+    Inline {
+        len: u8,
+        bytes: [u8; Payload::INLINE_MAX],
+    },
     Shared(Arc<Vec<u8>>),
+    /// Another's.
+    Blob(Arc<bytes::Bytes>),
 }
 
 impl Payload {
@@ -183,6 +188,7 @@ impl Payload {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Repr::Shared(bytes) => bytes,
+            Repr::Blob(bytes) => bytes,
         }
     }
 
@@ -200,6 +206,13 @@ impl Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
         if bytes.len() <= Self::INLINE_MAX { Self::copied(&bytes) } else { Self(Repr::Shared(Arc::new(bytes))) }
+    }
+}
+
+impl From<bytes::Bytes> for Payload {
+    /// Without a copy, if they are not short.
+    fn from(bytes: bytes::Bytes) -> Self {
+        if bytes.len() <= Self::INLINE_MAX { Self::copied(&bytes) } else { Self(Repr::Blob(Arc::new(bytes))) }
     }
 }
 
@@ -261,6 +274,10 @@ impl fmt::Display for Closed {
 /// The receiver never blocks on the link's own progress, does not panic, and may call the link's methods from
 /// within, or drop the link.
 pub trait LinkEvents: Send + Sync {
+    /// A frame that takes its time has begun to arrive. A link need not tell; who does, says it once for a frame, and
+    /// before it. Whoever still keeps what the frame answers may let go of it.
+    fn arriving(&self);
+
     /// A frame from the worker. Borrowed from the link's buffer if small, owned if large.
     fn frame(&self, frame: Cow<'_, [u8]>);
 

@@ -29,7 +29,7 @@ use crate::function::{Native, TaskRef};
 use crate::transport::Seq;
 
 /// Counts up with each change to what is said here.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 const MAGIC: [u8; 8] = *b"prcpool\x1a";
 
 /// The first byte of a frame.
@@ -229,6 +229,8 @@ pub(crate) enum Status {
     Ok = 0,
     /// The body is a [`Failure`].
     Failed = 1,
+    /// The body is the encoded result together with its blobs.
+    OkWithBlobs = 2,
 }
 
 /// A frame of one of the kinds that postcard lays out.
@@ -253,9 +255,17 @@ pub(crate) const NAME_MAX: usize = 200;
 
 const BY_PLACE: u8 = 0;
 const BY_NAME: u8 = 1;
+/// Added to one of them: the body is the argument together with its blobs.
+const WITH_BLOBS: u8 = 2;
 
 /// Lays out the head of a call; the argument follows as the body.
-pub(crate) fn call_head<'a>(seq: Seq, task: &TaskRef, room: &'a mut [u8; CALL_HEAD_MAX]) -> &'a [u8] {
+pub(crate) fn call_head<'a>(
+    seq: Seq,
+    task: &TaskRef,
+    has_blobs: bool,
+    room: &'a mut [u8; CALL_HEAD_MAX],
+) -> &'a [u8] {
+    let form = if has_blobs { WITH_BLOBS } else { 0 };
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         room[at..at + bytes.len()].copy_from_slice(bytes);
@@ -267,13 +277,13 @@ pub(crate) fn call_head<'a>(seq: Seq, task: &TaskRef, room: &'a mut [u8; CALL_HE
         TaskRef::Native(native) => {
             // A function outside of the main image was refused at `submit`.
             let (offset, hash) = native.address().unwrap_or_default();
-            put(&[BY_PLACE]);
+            put(&[form | BY_PLACE]);
             put(&offset.to_le_bytes());
             put(&hash.to_le_bytes());
         }
         TaskRef::Named(name) => {
             let length = u16::try_from(name.len()).expect("invariant: `submit_named` refuses long names");
-            put(&[BY_NAME]);
+            put(&[form | BY_NAME]);
             put(&length.to_le_bytes());
             put(name.as_bytes());
         }
@@ -286,6 +296,8 @@ pub(crate) fn call_head<'a>(seq: Seq, task: &TaskRef, room: &'a mut [u8; CALL_HE
 pub(crate) struct CallFrame<'a> {
     pub(crate) seq: Seq,
     pub(crate) function: CallFunction<'a>,
+    /// The argument comes together with its blobs.
+    pub(crate) has_blobs: bool,
     pub(crate) argument: &'a [u8],
 }
 
@@ -301,7 +313,7 @@ impl<'a> CallFrame<'a> {
         let (seq, rest) = rest.split_first_chunk()?;
         let seq = Seq(u64::from_le_bytes(*seq));
         let (by, rest) = rest.split_first()?;
-        let (function, argument) = match *by {
+        let (function, argument) = match *by & !WITH_BLOBS {
             BY_PLACE => {
                 let (offset, rest) = rest.split_first_chunk()?;
                 let (hash, rest) = rest.split_first_chunk()?;
@@ -315,7 +327,7 @@ impl<'a> CallFrame<'a> {
             }
             _ => return None,
         };
-        Some(Self { seq, function, argument })
+        Some(Self { seq, function, has_blobs: *by & WITH_BLOBS != 0, argument })
     }
 }
 
@@ -340,6 +352,7 @@ pub(crate) fn reply(rest: &[u8]) -> Option<(Seq, Status, Duration, &[u8])> {
     let status = match *status {
         0 => Status::Ok,
         1 => Status::Failed,
+        2 => Status::OkWithBlobs,
         _ => return None,
     };
     let took = Duration::from_nanos(u32::from_le_bytes(*took).into());

@@ -16,18 +16,20 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blob::{Split, Table};
 use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
 use crate::function::{Invocation, Native, Ran, Tasks};
 use crate::spawner::{Arrival, Entry};
-use crate::transport::{Channel, Connector, Ticket, Transport};
+use crate::transport::{Channel, Connector, Seq, Ticket, Transport};
 use crate::wire::{
     self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Terms, WireFunction,
 };
@@ -190,7 +192,7 @@ struct Worker<'a> {
 }
 
 /// A buffer that has grown beyond this is given back after the call, so that an idle worker holds no more.
-const KEEP: usize = 1 << 20;
+const KEEP: usize = 4 << 20;
 
 impl<'a> Worker<'a> {
     /// Makes the worker's end of the link.
@@ -236,7 +238,7 @@ impl<'a> Worker<'a> {
         let mut reply = Vec::new();
         while self.receive(&mut frame)? {
             match Kind::split(&frame) {
-                Some((Kind::Call, rest)) => self.call(rest, &mut reply)?,
+                Some((Kind::Call, _)) => self.call(&mut frame, &mut reply)?,
                 Some((Kind::Stop, [])) => {
                     self.send(&[Kind::Bye as u8])?;
                     return Ok(());
@@ -265,38 +267,83 @@ impl<'a> Worker<'a> {
             }
             WireFunction::Named(name) => CallFunction::Named(name),
         };
-        self.invoke(&function, &initializer.argument, &mut Vec::new())
+        self.invoke(&function, &initializer.argument, &mut Vec::new(), &mut Vec::new())
     }
 
     /// Runs one call and replies. The reply is sent completely when this returns.
-    fn call(&mut self, rest: &[u8], reply: &mut Vec<u8>) -> Result<(), String> {
-        let frame = CallFrame::decode(rest).ok_or("the parent sent a malformed call")?;
-        if !self.channel.claim(frame.seq) {
+    fn call(&mut self, frame: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<(), String> {
+        let call = CallFrame::decode(&frame[1..]).ok_or(MALFORMED)?;
+        if !self.channel.claim(call.seq) {
             return Ok(());
         }
+        if !call.has_blobs {
+            return self.run(&call, call.argument, Vec::new(), reply);
+        }
+        // Its blobs are lent to the function, which may keep them.
+        let lent = Arc::new(Lent(std::mem::take(frame)));
+        let call = CallFrame::decode(&lent.0[1..]).ok_or(MALFORMED)?;
+        let (argument, blobs) = lent.split(call.argument).ok_or(MALFORMED)?;
+        self.run(&call, argument, blobs, reply)?;
+        if let Some(Lent(back)) = Arc::into_inner(lent) {
+            *frame = back;
+        }
+        Ok(())
+    }
+
+    /// Runs a claimed call and replies.
+    fn run(
+        &mut self,
+        call: &CallFrame<'_>,
+        argument: &[u8],
+        mut blobs: Vec<bytes::Bytes>,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), String> {
         reply.clear();
         let start = Instant::now();
-        let mut failure = self.invoke(&frame.function, frame.argument, reply);
-        let took = start.elapsed();
-        let size = reply.len() + wire::REPLY_HEAD;
-        if failure.is_none() && size > self.frame_max {
-            failure = Some(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 });
-        }
-        let sent = match failure {
-            None => self.channel.send(&wire::reply_head(frame.seq, Status::Ok, took), reply),
-            Some(failure) => {
-                let failure = wire::failure(failure, self.frame_max.saturating_sub(wire::REPLY_HEAD));
-                self.channel.send(&wire::reply_head(frame.seq, Status::Failed, took), &failure)
-            }
-        };
+        let failure = self.invoke(&call.function, argument, reply, &mut blobs);
+        self.reply(call.seq, start.elapsed(), failure, reply, blobs)?;
         if reply.capacity() > KEEP {
             *reply = Vec::new();
         }
+        Ok(())
+    }
+
+    fn reply(
+        &mut self,
+        seq: Seq,
+        took: Duration,
+        mut failure: Option<Failure>,
+        result: &[u8],
+        blobs: Vec<bytes::Bytes>,
+    ) -> Result<(), String> {
+        let split = (failure.is_none() && !blobs.is_empty()).then(|| Split::new(result, blobs));
+        let size = split.as_ref().map_or(result.len(), Split::len) + wire::REPLY_HEAD;
+        if failure.is_none() && size > self.frame_max {
+            failure = Some(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 });
+        }
+        let sent = match (failure, split) {
+            (Some(failure), _) => {
+                let failure = wire::failure(failure, self.frame_max.saturating_sub(wire::REPLY_HEAD));
+                self.channel.send(&wire::reply_head(seq, Status::Failed, took), &failure)
+            }
+            (None, None) => self.channel.send(&wire::reply_head(seq, Status::Ok, took), result),
+            (None, Some(split)) => {
+                let head = wire::reply_head(seq, Status::OkWithBlobs, took);
+                self.channel.send(&[head.as_slice(), &split.first].concat(), split.blobs.as_slice())
+            }
+        };
         sent.map_err(|error| format!("cannot reply: {error}"))
     }
 
-    fn invoke(&self, function: &CallFunction<'_>, argument: &[u8], reply: &mut Vec<u8>) -> Option<Failure> {
-        let mut invocation = Invocation { codec: self.codec, argument, reply };
+    /// `blobs`: those beside the argument, and afterwards those beside the result.
+    fn invoke(
+        &self,
+        function: &CallFunction<'_>,
+        argument: &[u8],
+        reply: &mut Vec<u8>,
+        blobs: &mut Vec<bytes::Bytes>,
+    ) -> Option<Failure> {
+        let mut invocation = Invocation { codec: self.codec, argument, reply, blobs: Some(std::mem::take(blobs)) };
         let ran = match function {
             CallFunction::Native { .. } if !self.same_image => {
                 return Some(Failure::UnknownTask(
@@ -327,10 +374,35 @@ impl<'a> Worker<'a> {
             // copy ends here, without flushing or running what the worker will run itself.
             std::process::abort();
         }
+        *blobs = invocation.blobs.unwrap_or_default();
         match ran {
             Ok(ran) => failure(ran),
             Err(panic) => Some(panic),
         }
+    }
+}
+
+const MALFORMED: &str = "the parent sent a malformed call";
+
+/// A frame whose blobs are lent out.
+struct Lent(Vec<u8>);
+
+impl Lent {
+    /// Takes the argument apart from its blobs, which keep the frame.
+    fn split<'a>(self: &'a Arc<Self>, body: &'a [u8]) -> Option<(&'a [u8], Vec<bytes::Bytes>)> {
+        let table = Table::read(body)?;
+        let frame = bytes::Bytes::from_owner(Whole(Arc::clone(self)));
+        let blobs = table.blobs.into_iter().map(|blob| frame.slice_ref(&body[blob])).collect();
+        Some((&body[table.value], blobs))
+    }
+}
+
+/// All of a frame.
+struct Whole(Arc<Lent>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.0
     }
 }
 

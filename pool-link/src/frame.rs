@@ -3,8 +3,9 @@
 //! Pure: [`Decoder`] says how many bytes it wants and where; somebody else reads them. Small frames are taken
 //! out of one reused buffer, many per read; a large one is read straight into its own vector.
 //!
-//! A length field is only believed as far as the limit goes, and memory is reserved as bytes arrive: a liar
-//! costs us at most twice what it has really sent, plus 1 MiB.
+//! A length field is only believed as far as the limit goes, and memory is used as bytes arrive: a liar costs us at most
+//! twice what it has really sent, plus 1 MiB. On Unix, after the first of these, address space is reserved for all of the
+//! frame; it becomes memory as it is written to.
 
 use std::io;
 use std::ops::Range;
@@ -15,8 +16,8 @@ pub const HEADER: usize = 4;
 const BUFFER: usize = 64 * 1024;
 /// Frames above this have a vector of their own. A frame of this size fits the buffer together with its header.
 const SMALL_MAX: usize = BUFFER - HEADER;
-/// The first reservation for a large frame; each further one at most doubles what is there.
-const STEP: usize = 1024 * 1024;
+/// The first reservation for a large frame: 1 MiB, and what else comes with so much.
+const STEP: usize = 1024 * 1024 + 4096;
 /// No frame may be this long: the last value of the length field is kept free.
 pub const LENGTH_LIMIT: usize = u32::MAX as usize;
 
@@ -120,6 +121,11 @@ impl Decoder {
         self.large.is_none() && self.start == self.buffer.len()
     }
 
+    /// Whether a part of a large frame has arrived.
+    pub fn is_in_large_frame(&self) -> bool {
+        self.large.is_some()
+    }
+
     /// Gives the memory back. Nothing is filled in after this.
     pub fn clear(&mut self) {
         self.buffer = Vec::new();
@@ -140,6 +146,7 @@ impl Decoder {
 
     fn begin_large(&mut self, large: &mut Vec<u8>, body: usize, len: usize) {
         large.clear();
+        large.reserve_exact(len.min(STEP));
         let arrived: Range<usize> = body..self.buffer.len();
         large.extend_from_slice(&self.buffer[arrived]);
         self.buffer.clear();
@@ -158,13 +165,24 @@ impl Decoder {
     }
 }
 
-/// Makes room for more of a frame of `len` bytes, no more than as much again as has arrived.
+/// Makes room for more of a frame of `len` bytes.
 fn room_for_large(large: &mut Vec<u8>, len: usize) -> usize {
     let missing = len - large.len();
     if large.len() == large.capacity() {
-        large.reserve_exact(missing.min(large.len().max(STEP)));
+        grow(large, missing);
     }
     missing.min(large.capacity() - large.len())
+}
+
+/// Makes room for what is missing, or for some of it.
+fn grow(large: &mut Vec<u8>, missing: usize) {
+    #[cfg(unix)]
+    if large.len() >= STEP && large.try_reserve_exact(missing).is_ok() {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        crate::sys::expect_use(large);
+        return;
+    }
+    large.reserve_exact(missing.min(large.len().max(STEP)));
 }
 
 #[cfg(test)]

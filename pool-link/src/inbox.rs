@@ -14,13 +14,15 @@ pub struct Inbox {
     decoder: Decoder,
     /// The large frame that is arriving.
     large: Vec<u8>,
+    /// That it is arriving was told.
+    is_told: bool,
     undrained: bool,
 }
 
 impl Inbox {
     /// Frames of more than `frame_max` bytes are none.
     pub fn new(frame_max: usize) -> Self {
-        Self { decoder: Decoder::new(frame_max), large: Vec::new(), undrained: false }
+        Self { decoder: Decoder::new(frame_max), large: Vec::new(), is_told: false, undrained: false }
     }
 
     /// See [`Decoder::fill`].
@@ -41,9 +43,17 @@ impl Inbox {
         // A callback may drop the link; it gets no more of what has already been read then.
         while is_wanted() {
             let frame = match self.decoder.next(&mut self.large)? {
-                None => break,
+                None => {
+                    if self.decoder.is_in_large_frame() && !mem::replace(&mut self.is_told, true) {
+                        events.arriving();
+                    }
+                    break;
+                }
                 Some(Item::Small(bytes)) => Cow::Borrowed(bytes),
-                Some(Item::Large) => Cow::Owned(mem::take(&mut self.large)),
+                Some(Item::Large) => {
+                    self.is_told = false;
+                    Cow::Owned(mem::take(&mut self.large))
+                }
             };
             self.undrained = true;
             events.frame(frame);

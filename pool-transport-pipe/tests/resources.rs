@@ -20,6 +20,8 @@ struct Count {
 }
 
 impl LinkEvents for Count {
+    fn arriving(&self) {}
+
     fn frame(&self, _: Cow<'_, [u8]>) {
         self.frames.fetch_add(1, Ordering::SeqCst);
     }

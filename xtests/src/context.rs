@@ -41,6 +41,8 @@ pub(crate) fn link_caps(transport: &str) -> LinkCaps {
 struct Deaf;
 
 impl LinkEvents for Deaf {
+    fn arriving(&self) {}
+
     fn frame(&self, _: Cow<'_, [u8]>) {}
 
     fn drained(&self) {}

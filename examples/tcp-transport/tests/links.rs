@@ -30,6 +30,8 @@ enum Event {
 struct Recorder(mpsc::Sender<Event>);
 
 impl LinkEvents for Recorder {
+    fn arriving(&self) {}
+
     fn frame(&self, frame: Cow<'_, [u8]>) {
         let _ = self.0.send(Event::Frame(frame.into_owned()));
     }

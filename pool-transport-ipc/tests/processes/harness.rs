@@ -151,6 +151,8 @@ impl Teller {
 }
 
 impl LinkEvents for Teller {
+    fn arriving(&self) {}
+
     fn frame(&self, frame: Cow<'_, [u8]>) {
         self.tell(Event::Frame(frame.into_owned()));
     }

@@ -121,6 +121,8 @@ fn without_descriptors_a_link_does_not_open() {
 pub(crate) fn opener() {
     struct Silent;
     impl pool_core::transport::LinkEvents for Silent {
+        fn arriving(&self) {}
+
         fn frame(&self, _: std::borrow::Cow<'_, [u8]>) {}
         fn drained(&self) {}
         fn closed(&self, _: Closed) {}

@@ -53,11 +53,11 @@ fn a_killed_worker_costs_one_call_and_is_replaced() {
 fn sixty_four_mebibytes_go_both_ways() {
     let pool = pool(2);
     let bytes: Vec<u8> = (0..64 << 20).map(|i: u32| (i ^ (i >> 9)) as u8).collect();
-    let invert = |Bytes(bytes): Bytes| Bytes(bytes.iter().map(|byte| !byte).collect());
+    let invert = |bytes: Bytes| bytes.iter().map(|byte| !byte).collect::<Bytes>();
     // Two at once: each worker sends while the parent sends to the other.
-    let handles = [0, 1].map(|_| pool.submit(invert, Bytes(bytes.clone())).expect("accepted"));
+    let handles = [0, 1].map(|_| pool.submit(invert, bytes.clone().into()).expect("accepted"));
     for handle in handles {
-        let Bytes(inverted) = handle.result().expect("a result");
+        let inverted = handle.result().expect("a result");
         assert!(inverted.iter().zip(&bytes).all(|(a, b)| *a == !*b) && inverted.len() == bytes.len());
     }
 }

@@ -19,7 +19,7 @@ fn functions_of_many_kinds(pool: &Executor) -> Result<(), Box<dyn std::error::Er
     let _: u64 = pool.submit(|(base, exponent)| u64::pow(base, exponent), (2, 10))?.result()?;
     let _: Result<u8, String> =
         pool.submit(|text: String| text.parse().map_err(|_| text), "7".into())?.result()?;
-    let _: Bytes = pool.submit(|bytes: Bytes| bytes, Bytes(vec![1]))?.result()?;
+    let _: Bytes = pool.submit(|bytes: Bytes| bytes, Bytes::from(vec![1]))?.result()?;
     let _: Vec<String> = pool.submit(generic::<String>, vec!["a".to_owned()])?.result()?;
     let _: Result<Vec<u64>, _> = pool.map(double, [1, 2]).chunksize(2).buffersize(8).unordered().collect();
     Ok(())

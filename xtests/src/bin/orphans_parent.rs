@@ -59,7 +59,7 @@ fn bring(pool: &Executor, gate: &Gate, state: &str) -> (Vec<Call>, Vec<u32>) {
             "untied" => pool.submit(unties, port),
             "deaf" => pool.submit(hears_nothing, port),
             "blocked" => pool.submit(reads, port),
-            "sending" => pool.submit(takes, (port, Bytes(vec![7; LARGE]))),
+            "sending" => pool.submit(takes, (port, Bytes::from(vec![7; LARGE]))),
             "receiving" => pool.submit(gives, port),
             "nested" => pool.submit(has_a_pool, port),
             state => panic!("not a state: {state:?}"),
@@ -158,7 +158,7 @@ fn takes((port, _): (u16, Bytes)) -> Bytes {
 
 fn gives(port: u16) -> Bytes {
     wait_at(port);
-    Bytes(vec![7; LARGE])
+    Bytes::from(vec![7; LARGE])
 }
 
 fn has_a_pool(port: u16) -> Bytes {

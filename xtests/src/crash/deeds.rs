@@ -104,7 +104,7 @@ pub(super) fn act(argument: Argument) -> Output {
     }
     carry_out(deed);
     let trap = Trap::ALL[usize::from(answer)];
-    Output { number, pid: std::process::id(), came: load.0.len(), load: Bytes(vec![7; bytes]), trap }
+    Output { number, pid: std::process::id(), came: load.len(), load: Bytes::from(vec![7; bytes]), trap }
 }
 
 fn carry_out(deed: Deed) {

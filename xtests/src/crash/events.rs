@@ -65,7 +65,7 @@ pub const EVENTS: &[Event] = &[
         let scene = Scene::begin(s)?;
         let call = scene.call(large)?;
         scene.end(call, |outcome| match outcome {
-            Ok(output) if (output.came, output.load.0.len()) == (LARGE, LARGE) => Ok("right".into()),
+            Ok(output) if (output.came, output.load.len()) == (LARGE, LARGE) => Ok("right".into()),
             Ok(_) => Err("bytes are missing".into()),
             Err(error) => Err(error.to_string()),
         })
@@ -108,7 +108,7 @@ const fn unix(name: &'static str, play: fn(&Setting<'_>) -> Held<Seen>) -> Event
 }
 
 fn large(argument: &mut deeds::Argument) {
-    argument.load = Bytes(vec![7; LARGE]);
+    argument.load = Bytes::from(vec![7; LARGE]);
     argument.bytes = LARGE;
 }
 
@@ -264,7 +264,7 @@ fn killed_amid_result(setting: &Setting<'_>) -> Held<Seen> {
     for n in 0..TIMES {
         let (number, call) = answer(Deed::EndSoon(micros * n / TIMES))?;
         match settled(number, &call)? {
-            Ok(output) if output.load.0.len() == LARGE && output.load.0.iter().all(|byte| *byte == 7) => {}
+            Ok(output) if output.load.len() == LARGE && output.load.iter().all(|byte| *byte == 7) => {}
             Ok(_) => return Err("half a result".into()),
             Err(TaskError::WorkerLost(_)) => losses += 1,
             Err(error) => return Err(error.to_string()),

@@ -151,6 +151,8 @@ impl Recorder {
 }
 
 impl LinkEvents for Recorder {
+    fn arriving(&self) {}
+
     fn frame(&self, frame: Cow<'_, [u8]>) {
         self.put(Event::Frame(frame.into_owned()));
     }

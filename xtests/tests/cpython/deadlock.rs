@@ -21,7 +21,7 @@ const LARGE: usize = 8 << 20;
 
 fn gives((port, n): (u16, u8)) -> Bytes {
     wait_at(port);
-    Bytes(vec![n; LARGE])
+    Bytes::from(vec![n; LARGE])
 }
 
 fn is_right(bytes: &Bytes, n: u8) -> bool {

@@ -31,7 +31,7 @@ pub(crate) fn stop_large_data(subject: &Subject) {
     for terminate in [false, true] {
         let pool = subject.pool(2);
         let handles: Vec<_> =
-            (0..8_u8).map(|n| submit(&pool, |bytes: Bytes| bytes, Bytes(vec![n; 8 << 20]))).collect();
+            (0..8_u8).map(|n| submit(&pool, |bytes: Bytes| bytes, Bytes::from(vec![n; 8 << 20]))).collect();
         handles[0].wait();
         if terminate {
             pool.terminate_workers();
@@ -40,7 +40,7 @@ pub(crate) fn stop_large_data(subject: &Subject) {
         }
         for (n, handle) in handles.into_iter().enumerate() {
             match handle.result() {
-                Ok(Bytes(bytes)) => assert!(bytes.len() == 8 << 20 && bytes[0] == n as u8),
+                Ok(bytes) => assert!(bytes.len() == 8 << 20 && bytes[0] == n as u8),
                 Err(error) => {
                     assert!(matches!(error, TaskError::Cancelled | TaskError::WorkerLost(_)), "{error:?}")
                 }
@@ -116,11 +116,12 @@ pub(crate) fn pools_in_pools_in_pools(subject: &Subject) {
 /// mpire#32: results beyond what a pipe holds, each the last one of its worker.
 pub(crate) fn exceeding_pipe_capacity_with_worker_lifespan(subject: &Subject) {
     let pool = subject.builder().max_workers(2).max_tasks_per_child(1).build().expect("a pool");
-    let handles: Vec<_> = (0..12_u8).map(|n| submit(&pool, |n: u8| Bytes(vec![n; 2 << 20]), n)).collect();
+    let handles: Vec<_> = (0..12_u8).map(|n| submit(&pool, |n: u8| Bytes::from(vec![n; 2 << 20]), n)).collect();
     for (n, handle) in (0..).zip(handles) {
-        let Bytes(bytes) = handle.result().expect("a result");
+        let bytes = handle.result().expect("a result");
         assert!(bytes.len() == 2 << 20 && bytes.iter().all(|byte| *byte == n));
     }
-    let larger: Vec<_> = (0..4_u8).map(|n| submit(&pool, |bytes: Bytes| bytes, Bytes(vec![n; 2 << 20]))).collect();
+    let larger: Vec<_> =
+        (0..4_u8).map(|n| submit(&pool, |bytes: Bytes| bytes, Bytes::from(vec![n; 2 << 20]))).collect();
     assert!(larger.into_iter().map(TaskHandle::result).all(|result| result.is_ok()));
 }

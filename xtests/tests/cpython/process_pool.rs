@@ -139,7 +139,7 @@ pub(crate) fn the_call_queue_bound_is_all_that_cancel_cannot_reach(subject: &Sub
 const BIG: usize = 48 << 20;
 
 fn big(n: u8) -> Bytes {
-    Bytes(vec![n; BIG])
+    Bytes::from(vec![n; BIG])
 }
 
 /// How many bytes of memory a process has in use.
@@ -160,7 +160,7 @@ pub(crate) fn arguments_of_cancelled_and_of_settled_calls_are_freed(subject: &Su
     // None of the large ones is sent before these.
     let small: Vec<_> = (0..100).map(|n| submit(&pool, same, n)).collect();
     let before = own();
-    let length = |Bytes(bytes): Bytes| bytes.len();
+    let length = |bytes: Bytes| bytes.len();
     let cancelled: Vec<_> = (0..4).map(|n| submit(&pool, length, big(n))).collect();
     assert!(own() > before + 3 * BIG, "they are there");
     assert!(cancelled.iter().all(TaskHandle::cancel));
@@ -180,7 +180,7 @@ pub(crate) fn an_idle_worker_has_given_back_the_memory_of_its_last_call(subject:
     let pool = subject.pool(1);
     let worker = run(&pool, pid, ());
     let before = resident(worker);
-    let Bytes(back) = run(&pool, |bytes: Bytes| bytes, big(7));
+    let back = run(&pool, |bytes: Bytes| bytes, big(7));
     assert_eq!(back.len(), BIG);
     eventually("the worker is as small as before", || resident(worker) < before + BIG / 2);
     assert_eq!(run(&pool, pid, ()), worker);

@@ -215,12 +215,12 @@ pub(crate) fn an_idle_workers_death_breaks_a_pool_that_is_to_break(subject: &Sub
 /// CPython: `test_crash_big_data`.
 pub(crate) fn a_crash_amid_large_arguments_costs_one_call(subject: &Subject) {
     let pool = subject.pool(2);
-    let big = |n: u8| Bytes(vec![n; 4 << 20]);
+    let big = |n: u8| Bytes::from(vec![n; 4 << 20]);
     for _ in 0..3 {
         let crash = |_: Bytes| -> usize { std::process::exit(6) };
-        let before: Vec<_> = (0..4).map(|n| submit(&pool, |Bytes(bytes): Bytes| bytes.len(), big(n))).collect();
+        let before: Vec<_> = (0..4).map(|n| submit(&pool, |bytes: Bytes| bytes.len(), big(n))).collect();
         let fatal = submit(&pool, crash, big(9));
-        let after: Vec<_> = (0..4).map(|n| submit(&pool, |Bytes(bytes): Bytes| bytes.len(), big(n))).collect();
+        let after: Vec<_> = (0..4).map(|n| submit(&pool, |bytes: Bytes| bytes.len(), big(n))).collect();
         assert_eq!(lost(fatal.result()).exit, Exit::Code(6));
         for handle in before.into_iter().chain(after) {
             assert_eq!(handle.result().expect("not touched"), 4 << 20);
@@ -235,7 +235,7 @@ pub(crate) fn a_kill_amid_a_large_argument_loses_nothing_that_had_not_started(su
     let visitor = gate.arrival();
     // Far more than the pipe holds: most of it waits in the parent.
     let big: Vec<_> =
-        (0..3).map(|n| submit(&pool, |Bytes(bytes): Bytes| bytes.len(), Bytes(vec![n; 8 << 20]))).collect();
+        (0..3).map(|n| submit(&pool, |bytes: Bytes| bytes.len(), Bytes::from(vec![n; 8 << 20]))).collect();
     kill(visitor.pid);
     assert_eq!(lost(long.result()).exit, Exit::Signal(9));
     assert!(big.into_iter().all(|handle| handle.result().is_ok_and(|length| length == 8 << 20)));

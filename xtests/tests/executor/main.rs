@@ -39,6 +39,8 @@ const CALLS: &[Case] = cases![
     calls::a_result_of_another_type_than_asked_for_is_an_error,
     calls::a_named_task_runs_and_an_unknown_one_fails_its_call_only,
     calls::sixty_four_mebibytes_travel_both_ways,
+    calls::a_large_argument_is_let_go_as_its_answer_begins_to_arrive,
+    calls::a_blob_that_a_call_keeps_outlives_it,
     calls::frames_larger_than_a_pipe_cross_on_their_way,
     calls::what_exceeds_the_frame_limit_fails_its_call_only,
     calls::arguments_and_results_are_dropped_on_both_sides,

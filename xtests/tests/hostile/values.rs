@@ -249,10 +249,10 @@ fn narrow(subject: &Subject) -> Executor {
 }
 
 fn an_initializer_whose_argument_is_beyond_the_limit_makes_no_pool(subject: &Subject) {
-    match narrow_builder(subject).initializer(take::<Bytes>, Bytes(vec![0; LIMIT])).build() {
+    match narrow_builder(subject).initializer(take::<Bytes>, Bytes::from(vec![0; LIMIT])).build() {
         Err(BuildError::TooLarge { task, size, max }) => {
             assert!(task.contains("take") && size > max && max < LIMIT, "{task} {size} {max}");
-            let most = Bytes(vec![0; max - 3]);
+            let most = Bytes::from(vec![0; max - 3]);
             kit::is_usable(&narrow_builder(subject).initializer(take::<Bytes>, most).build().expect("a pool"));
         }
         other => panic!("{other:?}"),
@@ -261,13 +261,14 @@ fn an_initializer_whose_argument_is_beyond_the_limit_makes_no_pool(subject: &Sub
 
 fn an_argument_beyond_the_limit_is_not_accepted(subject: &Subject) {
     let pool = narrow(subject);
-    match pool.submit(|bytes: Bytes| bytes.len(), Bytes(vec![0; LIMIT])) {
+    match pool.submit(|bytes: Bytes| bytes.len(), Bytes::from(vec![0; LIMIT])) {
         Err(SubmitError::TooLarge { task, size, max }) => {
             assert!(task.contains("argument_beyond") && size > max && max < LIMIT, "{task} {size} {max}");
-            // The most that fits is carried; the length takes three bytes of it.
-            let most = Bytes(vec![0; max - 3]);
-            assert_eq!(call(&pool, |bytes: Bytes| bytes.len(), most).expect("a result"), max - 3);
-            assert!(pool.submit(|bytes: Bytes| bytes.len(), Bytes(vec![0; max - 2])).is_err());
+            // The most that fits is carried, beside what goes with it.
+            let most = max - (size - LIMIT);
+            let blob = |len: usize| Bytes::from(vec![0; len]);
+            assert_eq!(call(&pool, |bytes: Bytes| bytes.len(), blob(most)).expect("a result"), most);
+            assert!(pool.submit(|bytes: Bytes| bytes.len(), blob(most + 1)).is_err());
         }
         other => panic!("{other:?}"),
     }
@@ -276,7 +277,7 @@ fn an_argument_beyond_the_limit_is_not_accepted(subject: &Subject) {
 
 fn a_result_beyond_the_limit_fails_its_call(subject: &Subject) {
     let pool = narrow(subject);
-    let blob = |len: usize| Bytes(vec![7; len]);
+    let blob = |len: usize| Bytes::from(vec![7; len]);
     match call(&pool, blob, LIMIT) {
         Err(TaskError::TooLarge { task, size, max }) => {
             assert!(task.contains("result_beyond") && size > max && max <= LIMIT, "{task} {size} {max}");

@@ -208,6 +208,10 @@ thread_local! {
 }
 
 impl LinkEvents for Receiver {
+    fn arriving(&self) {
+        self.events.arriving();
+    }
+
     fn frame(&self, frame: Cow<'_, [u8]>) {
         let mut state = self.state.lock().expect("no panic");
         state.frames += 1;

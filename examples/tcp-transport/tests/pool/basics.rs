@@ -44,14 +44,13 @@ fn functions_and_named_tasks_run_and_a_panic_costs_its_call_only(subject: &Subje
 }
 
 fn sixty_four_mebibytes_travel_both_ways(subject: &Subject) {
-    fn turned(mut bytes: Bytes) -> Bytes {
-        bytes.0.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
-        bytes
+    fn turned(bytes: Bytes) -> Bytes {
+        bytes.iter().map(|byte| byte.wrapping_add(1)).collect()
     }
     let pool = subject.pool(2);
     let large: Vec<u8> = (0..64_u32 << 20).map(|n| (n ^ (n >> 9)) as u8).collect();
-    let call = pool.submit(turned, Bytes(large.clone())).expect("taken");
-    let back = settled(&call).expect("a result").0;
+    let call = pool.submit(turned, large.clone().into()).expect("taken");
+    let back = settled(&call).expect("a result");
     assert!(back.len() == large.len() && back.iter().zip(&large).all(|(b, a)| *b == a.wrapping_add(1)));
 }
 
