@@ -56,8 +56,8 @@ mod readme {}
 
 pub use pool_core::{
     BrokenPool, BuildError, Builder, Bytes, Codec, Context, Executor, Function, Initialized, Map, OnWorkerLoss,
-    RestartLimit, ReturnWhen, Settled, Shutdown, SubmitError, TaskError, TaskHandle, TaskState, Waited, WorkerId,
-    WorkerMain, as_completed, available, wait,
+    RestartLimit, ReturnWhen, Settled, Shared, Shutdown, SubmitError, TaskError, TaskHandle, TaskState, Waited,
+    WorkerId, WorkerMain, as_completed, available, wait,
 };
 pub use pool_core::{codec, context, error, future, spawner, transport, worker};
 

@@ -10,16 +10,16 @@
 //! So it is copied into the link by the side that sends, and out of it by the side that receives, and nowhere else: what
 //! is decoded is a part of the frame. Python's pickle does the same since protocol 5.
 //!
-//! How `Bytes`, deep inside a value, gets to know the others: a thread that encodes or decodes has a [`Desk`], where the
-//! blobs lie meanwhile. It works with every codec, since all they see is a short byte string.
+//! How `Bytes`, deep inside a value, gets to know the others: they lie on the thread's [desk](crate::desk) meanwhile. It
+//! works with every codec, since all they see is a short byte string.
 
-use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, RangeBounds};
 
 use bytes::Bytes as Shared;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::desk;
 use crate::transport::Payload;
 
 /// A blob from this length on travels beside the value it belongs to. Copying a smaller one costs less than that.
@@ -59,6 +59,26 @@ impl Bytes {
     /// If the range is not within them.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         Self(self.0.slice(range))
+    }
+
+    /// Leaves a blob that is to travel beside its value. Returns what goes into the value instead.
+    fn leave(&self) -> Option<[u8; MARK_LEN]> {
+        if self.len() < BLOB_MIN && !self.starts_with(&MARK) {
+            return None;
+        }
+        let number = desk::leave_blob(&self.0)?;
+        let mut mark = [0; MARK_LEN];
+        mark[..MARK.len()].copy_from_slice(&MARK);
+        mark[MARK.len()..].copy_from_slice(&number.to_le_bytes());
+        Some(mark)
+    }
+
+    /// Fetches the blob that was left under this mark. `None`: it is no mark.
+    fn fetch(mark: &[u8]) -> Result<Option<Self>, String> {
+        let Some(number) = mark.strip_prefix(&MARK).and_then(|number| <[u8; 4]>::try_from(number).ok()) else {
+            return Ok(None);
+        };
+        desk::fetch_blob(u32::from_le_bytes(number)).map(|blob| blob.map(Self))
     }
 }
 
@@ -126,7 +146,7 @@ impl FromIterator<u8> for Bytes {
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match Desk::leave(self) {
+        match self.leave() {
             Some(mark) => serializer.serialize_bytes(&mark),
             None => serializer.serialize_bytes(self),
         }
@@ -144,12 +164,12 @@ impl<'de> Deserialize<'de> for Bytes {
             }
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                let found = Desk::fetch(bytes).map_err(E::custom)?;
+                let found = Bytes::fetch(bytes).map_err(|why| E::custom(desk::trouble(why)))?;
                 Ok(found.unwrap_or_else(|| Bytes(Shared::copy_from_slice(bytes))))
             }
 
             fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                let found = Desk::fetch(&bytes).map_err(E::custom)?;
+                let found = Bytes::fetch(&bytes).map_err(|why| E::custom(desk::trouble(why)))?;
                 Ok(found.unwrap_or_else(|| bytes.into()))
             }
 
@@ -165,105 +185,6 @@ impl<'de> Deserialize<'de> for Bytes {
         // Borrowed bytes are copied once; asking for an owned buffer would let some formats copy twice.
         deserializer.deserialize_bytes(Visitor)
     }
-}
-
-/// Where blobs lie while the value that they belong to is encoded or decoded.
-#[derive(Default)]
-enum Desk {
-    /// Blobs stay in their values.
-    #[default]
-    Closed,
-    Encoding(Vec<Shared>),
-    /// The blobs, and whether somebody has fetched them.
-    Decoding(Vec<(Shared, bool)>),
-}
-
-thread_local! {
-    static DESK: Cell<Desk> = const { Cell::new(Desk::Closed) };
-}
-
-impl Desk {
-    /// Runs `f` with this desk, and gives back what has become of it. Values may be encoded and decoded inside of `f`,
-    /// at desks of their own.
-    fn open<T>(self, f: impl FnOnce() -> T) -> (T, Self) {
-        struct Before(Option<Desk>);
-        impl Drop for Before {
-            fn drop(&mut self) {
-                Desk::replace(self.0.take().unwrap_or_default());
-            }
-        }
-        let before = Before(Some(Self::replace(self)));
-        let value = f();
-        let after = Self::replace(Self::Closed);
-        drop(before);
-        (value, after)
-    }
-
-    /// A thread at its end has none any more: blobs stay in their values then.
-    fn replace(desk: Self) -> Self {
-        DESK.try_with(|place| place.replace(desk)).unwrap_or_default()
-    }
-
-    fn with<T>(f: impl FnOnce(&mut Self) -> T) -> T {
-        let mut desk = Self::replace(Self::Closed);
-        let value = f(&mut desk);
-        Self::replace(desk);
-        value
-    }
-
-    /// Leaves a blob that is to travel beside its value. Returns what goes into the value instead.
-    fn leave(blob: &Bytes) -> Option<[u8; MARK_LEN]> {
-        if blob.len() < BLOB_MIN && !blob.starts_with(&MARK) {
-            return None;
-        }
-        Self::with(|desk| {
-            let Self::Encoding(blobs) = desk else { return None };
-            let number = u32::try_from(blobs.len()).ok()?;
-            blobs.push(blob.0.clone());
-            let mut mark = [0; MARK_LEN];
-            mark[..MARK.len()].copy_from_slice(&MARK);
-            mark[MARK.len()..].copy_from_slice(&number.to_le_bytes());
-            Some(mark)
-        })
-    }
-
-    /// Fetches the blob that was left under this mark. `None`: it is no mark.
-    fn fetch(mark: &[u8]) -> Result<Option<Bytes>, String> {
-        let Some(number) = mark.strip_prefix(&MARK).and_then(|number| <[u8; 4]>::try_from(number).ok()) else {
-            return Ok(None);
-        };
-        let number = u32::from_le_bytes(number);
-        Self::with(|desk| {
-            let Self::Decoding(blobs) = desk else { return Ok(None) };
-            let Some((blob, is_fetched)) = blobs.get_mut(number as usize) else {
-                return Err(format!("there is no blob number {number}"));
-            };
-            *is_fetched = true;
-            Ok(Some(Bytes(blob.clone())))
-        })
-    }
-}
-
-/// Runs `f`, which encodes a value, and collects the blobs that are to travel beside it.
-pub(crate) fn encoding<T>(f: impl FnOnce() -> T) -> (T, Vec<Shared>) {
-    match Desk::Encoding(Vec::new()).open(f) {
-        (value, Desk::Encoding(blobs)) => (value, blobs),
-        (value, _) => (value, Vec::new()),
-    }
-}
-
-/// Runs `f`, which decodes a value beside which these blobs have come. Returns how many of them were not fetched.
-pub(crate) fn decoding<T>(blobs: Vec<Shared>, f: impl FnOnce() -> T) -> (T, usize) {
-    let blobs = blobs.into_iter().map(|blob| (blob, false)).collect();
-    match Desk::Decoding(blobs).open(f) {
-        (value, Desk::Decoding(blobs)) => (value, blobs.iter().filter(|(_, is_fetched)| !is_fetched).count()),
-        (value, _) => (value, 0),
-    }
-}
-
-/// Runs `f`, which encodes or decodes a value that has all of its blobs inside.
-pub(crate) fn inside<T>(f: impl FnOnce() -> T) -> T {
-    Desk::Closed.open(f).0
 }
 
 /// A value as it travels together with its blobs: what comes first, and what follows it, as one blob or several.
@@ -328,6 +249,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::codec::Codec;
+    use crate::desk::Came;
 
     fn blob(len: usize, seed: u8) -> Bytes {
         (0..len).map(|n| (n as u8).wrapping_mul(31).wrapping_add(seed)).collect()
@@ -346,7 +268,7 @@ mod tests {
         assert_eq!(body.len(), split.len());
         let table = Table::read(&body).unwrap();
         let blobs = table.blobs.into_iter().map(|range| body.slice(range)).collect();
-        (codec.decode_beside(&body[table.value], blobs).unwrap(), count)
+        (codec.decode_beside(&body[table.value], Came::new(blobs, None)).unwrap(), count)
     }
 
     #[test]
@@ -390,9 +312,9 @@ mod tests {
         let mut encoded = Vec::new();
         let blobs = codec.encode_beside(&blob(BLOB_MIN, 1), &mut encoded).unwrap();
         // To postcard the mark could as well be a `Vec<u8>`.
-        let why = codec.decode_beside::<Vec<u8>>(&encoded, blobs).unwrap_err();
+        let why = codec.decode_beside::<Vec<u8>>(&encoded, Came::new(blobs, None)).unwrap_err();
         assert!(why.contains("Bytes"), "{why}");
-        let why = codec.decode_beside::<Bytes>(&encoded, vec![]).unwrap_err();
+        let why = codec.decode_beside::<Bytes>(&encoded, Came::default()).unwrap_err();
         assert!(!why.is_empty());
     }
 

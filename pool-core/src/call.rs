@@ -18,13 +18,15 @@ use serde::de::DeserializeOwned;
 use crate::WorkerId;
 use crate::blob::{Split, Table};
 use crate::codec::Codec;
+use crate::desk::{Beside, Came};
 use crate::driver::{Pool, task_error};
 use crate::error::{CodecError, TaskError};
 use crate::executor::encode_error;
 use crate::function::{Native, TaskRef};
 use crate::machine::WorkId;
+use crate::share::Share;
 use crate::slot::Slot;
-use crate::transport::{Driven, Payload, Until};
+use crate::transport::{Driven, Link, Outgoing, Payload, Seq, Until};
 use crate::wire::{self, Failure};
 
 /// Locks, also after a panic: no lock of ours guards anything that a panic leaves half done.
@@ -54,7 +56,22 @@ pub(crate) enum ReplyBytes {
 #[derive(Clone, Debug)]
 pub(crate) enum Argument {
     Whole(Payload),
-    WithBlobs(Arc<Split>),
+    Compound(Arc<Compound>),
+}
+
+/// An encoded value with what travels beside it.
+#[derive(Debug)]
+pub(crate) struct Compound {
+    /// The encoded value; if there are blobs, with their table.
+    pub(crate) first: Vec<u8>,
+    pub(crate) blobs: Option<Payload>,
+    pub(crate) shares: Vec<Arc<Share>>,
+}
+
+impl Compound {
+    fn len(&self) -> usize {
+        self.first.len() + self.blobs.as_ref().map_or(0, Payload::len)
+    }
 }
 
 impl Argument {
@@ -65,9 +82,10 @@ impl Argument {
         mut room: Vec<u8>,
     ) -> Result<(Self, Option<Vec<u8>>), CodecError> {
         room.clear();
-        let blobs = codec.encode_beside(value, &mut room).map_err(|message| encode_error::<A>(codec, message))?;
-        if !blobs.is_empty() {
-            return Ok((Self::WithBlobs(Arc::new(Split::new(&room, blobs))), Some(room)));
+        let beside =
+            codec.encode_argument(value, &mut room).map_err(|message| encode_error::<A>(codec, message))?;
+        if !beside.is_empty() {
+            return Ok((Self::of(&room, beside), Some(room)));
         }
         if room.len() > Payload::INLINE_MAX {
             return Ok((Self::Whole(room.into()), None));
@@ -75,11 +93,54 @@ impl Argument {
         Ok((Self::Whole(Payload::copied(&room)), Some(room)))
     }
 
-    /// How many bytes.
+    /// An encoded value and what travels beside it.
+    pub(crate) fn of(encoded: &[u8], beside: Beside) -> Self {
+        let shares = beside.shares.map_or_else(Vec::new, |shares| shares.list);
+        if beside.blobs.is_empty() {
+            let first = encoded.to_vec();
+            return match shares.is_empty() {
+                true => Self::Whole(first.into()),
+                false => Self::Compound(Arc::new(Compound { first, blobs: None, shares })),
+            };
+        }
+        let Split { first, blobs } = Split::new(encoded, beside.blobs);
+        Self::Compound(Arc::new(Compound { first, blobs: Some(blobs), shares }))
+    }
+
+    /// How many bytes; of the shared values that it refers to, the largest counts by itself.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Whole(payload) => payload.len(),
-            Self::WithBlobs(split) => split.len(),
+            Self::Compound(compound) => {
+                let shared = compound.shares.iter().map(|share| share.value.len());
+                shared.max().unwrap_or(0).max(compound.len())
+            }
+        }
+    }
+
+    pub(crate) fn blobs(&self) -> Option<&Payload> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Compound(compound) => compound.blobs.as_ref(),
+        }
+    }
+
+    pub(crate) fn shares(&self) -> &[Arc<Share>] {
+        match self {
+            Self::Whole(_) => &[],
+            Self::Compound(compound) => &compound.shares,
+        }
+    }
+
+    /// Hands `head` and this to a link, as one frame.
+    pub(crate) fn send(&self, link: &dyn Link, seq: Option<Seq>, head: &[u8]) {
+        match self {
+            Self::Whole(payload) => link.send(Outgoing { seq, head, body: payload }),
+            Self::Compound(compound) => {
+                let head = [head, &compound.first].concat();
+                let body = compound.blobs.as_ref().unwrap_or(&Payload::EMPTY);
+                link.send(Outgoing { seq, head: &head, body });
+            }
         }
     }
 }
@@ -108,7 +169,7 @@ impl ReplyBytes {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Held(Argument::Whole(bytes)) => bytes.as_slice(),
-            Self::Held(Argument::WithBlobs(split)) => &split.first,
+            Self::Held(Argument::Compound(compound)) => &compound.first,
             Self::Framed(frame) | Self::FramedWithBlobs(frame) => &frame[wire::REPLY_HEAD..],
         }
     }
@@ -119,7 +180,7 @@ impl ReplyBytes {
         let body = bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..);
         let table = Table::read(&body).ok_or("the table of its blobs is malformed")?;
         let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
-        codec.decode_beside(&body[table.value], blobs)
+        codec.decode_beside(&body[table.value], Came::new(blobs, None))
     }
 }
 

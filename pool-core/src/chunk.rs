@@ -105,7 +105,13 @@ impl Items<'_> {
             };
             self.rest = after;
             self.begun = begin_item(self.reply);
-            let mut one = Invocation { codec: self.codec, argument: item, reply: self.reply, blobs: None };
+            let mut one = Invocation {
+                codec: self.codec,
+                argument: item,
+                reply: self.reply,
+                came: crate::desk::Came::default(),
+                blobs: Vec::new(),
+            };
             let ended = match worker::failure(function::run_once(&f, &mut one)) {
                 None => self.end::<R>(0),
                 Some(failure) => self.fail::<R>(&failure),

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::blob;
+use crate::desk::{self, Beside, Came};
 
 /// A way to encode arguments and results.
 ///
@@ -67,7 +67,7 @@ impl Codec {
 
     /// Appends `value`, encoded, with its blobs inside, to `out`. On an error `out` may have grown.
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
-        blob::inside(|| self.write(value, out))
+        desk::closed(|| self.write(value, out))
     }
 
     /// Appends `value`, encoded, to `out`, and returns the blobs that are to travel beside it. On an error `out` may
@@ -77,27 +77,31 @@ impl Codec {
         value: &T,
         out: &mut Vec<u8>,
     ) -> Result<Vec<bytes::Bytes>, String> {
-        let (written, blobs) = blob::encoding(|| self.write(value, out));
-        written.map(|()| blobs)
+        desk::encoding(Beside::default(), || self.write(value, out)).map(|beside| beside.blobs)
+    }
+
+    /// The same for the argument of a call, which may refer to shared values.
+    pub(crate) fn encode_argument<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        out: &mut Vec<u8>,
+    ) -> Result<Beside, String> {
+        desk::encoding(Beside::of_call(self), || self.write(value, out))
     }
 
     /// Decodes the whole of `bytes`, with its blobs inside.
     pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
-        blob::inside(|| self.read(bytes))
+        desk::closed(|| self.read(bytes))
     }
 
-    /// Decodes the whole of `bytes`, beside which these blobs have come.
-    pub(crate) fn decode_beside<T: DeserializeOwned>(
-        self,
-        bytes: &[u8],
-        blobs: Vec<bytes::Bytes>,
-    ) -> Result<T, String> {
-        match blob::decoding(blobs, || self.read(bytes)) {
+    /// Decodes the whole of `bytes`, beside which this has come.
+    pub(crate) fn decode_beside<T: DeserializeOwned>(self, bytes: &[u8], came: Came) -> Result<T, String> {
+        match desk::decoding(came, || self.read(bytes))? {
             // A codec that describes what it writes may have skipped it with the field it was in.
-            (Ok(_), left @ 1..) if !self.describes() => Err(format!(
+            (_, left @ 1..) if !self.describes() => Err(format!(
                 "{left} of its blobs are left over: what is sent as `Bytes` has to be taken as `Bytes`"
             )),
-            (value, _) => value,
+            (value, _) => Ok(value),
         }
     }
 

@@ -366,7 +366,7 @@ impl Core {
                 todo.flush.push(slot(worker));
             }
             Output::Spawn(worker) => {
-                let slot = Arc::new(Slot::new(worker));
+                let slot = Slot::new(worker);
                 self.slots.insert(worker, Arc::clone(&slot));
                 todo.spawn.push(slot);
             }

@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::Codec;
+use crate::desk::Came;
 use crate::error::CodecStep;
 
 /// A function that a pool can run: a fn item, or a closure that captures nothing.
@@ -72,8 +73,10 @@ pub(crate) struct Invocation<'a> {
     pub(crate) argument: &'a [u8],
     /// Where the encoded result goes.
     pub(crate) reply: &'a mut Vec<u8>,
-    /// What travels beside the argument, and then beside the result. `None`: blobs stay inside of both.
-    pub(crate) blobs: Option<Vec<bytes::Bytes>>,
+    /// What has come beside the argument.
+    pub(crate) came: Came,
+    /// The blobs that are to travel beside the result.
+    pub(crate) blobs: Vec<bytes::Bytes>,
 }
 
 /// How an invocation ended, if it did not panic.
@@ -264,21 +267,16 @@ pub(crate) fn run_once<A: DeserializeOwned, R: Serialize>(
     invocation: &mut Invocation<'_>,
 ) -> Ran {
     let codec = invocation.codec;
-    let argument = match &mut invocation.blobs {
-        Some(blobs) => codec.decode_beside::<A>(invocation.argument, std::mem::take(blobs)),
-        None => codec.decode(invocation.argument),
-    };
-    let argument = match argument {
+    let argument = match codec.decode_beside::<A>(invocation.argument, std::mem::take(&mut invocation.came)) {
         Ok(argument) => argument,
         Err(message) => return Ran::Codec(CodecStep::DecodeArgument, type_name::<A>(), message),
     };
     let result = f(argument);
-    let encoded = match &mut invocation.blobs {
-        Some(blobs) => codec.encode_beside(&result, invocation.reply).map(|beside| *blobs = beside),
-        None => codec.encode(&result, invocation.reply),
-    };
-    match encoded {
-        Ok(()) => Ran::Done,
+    match codec.encode_beside(&result, invocation.reply) {
+        Ok(blobs) => {
+            invocation.blobs = blobs;
+            Ran::Done
+        }
         Err(message) => Ran::Codec(CodecStep::EncodeResult, type_name::<R>(), message),
     }
 }

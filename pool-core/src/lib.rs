@@ -16,7 +16,8 @@
 //! - [`machine`]: the pure state machine.
 //! - `driver`, `slot`, `call`, `supervisor`: who tells the machine what happened and does what it orders.
 //! - [`worker`]: the other side; `wire`: what the two say to each other; `function`: how a function is named;
-//!   `chunk`: how a part of a map is run; `blob`: how large byte strings get around the codec.
+//!   `chunk`: how a part of a map is run; `desk`, `blob`, `share`: what travels beside
+//!   an encoded value.
 
 #![deny(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod machine;
 
 mod call;
 mod driver;
+mod share;
 mod slot;
 mod supervisor;
 
@@ -38,6 +40,7 @@ mod blob;
 mod chunk;
 pub mod codec;
 pub mod context;
+mod desk;
 pub mod error;
 mod function;
 mod wire;
@@ -52,6 +55,7 @@ pub use function::{Function, Initialized};
 pub use future::{ReturnWhen, Settled, TaskHandle, TaskState, Waited, as_completed, wait};
 pub use machine::{OnWorkerLoss, RestartLimit};
 pub use map::Map;
+pub use share::Shared;
 pub use worker::WorkerMain;
 
 /// The pool's name for a worker, unique in its pool for ever.

@@ -4,7 +4,7 @@
 //! workers, and of calls only what it takes to send them and to read their replies.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use crate::WorkerId;
-use crate::call::{Argument, Call, ReplyBytes, lock};
+use crate::call::{Call, ReplyBytes, lock};
 use crate::driver::Pool;
 use crate::error::{Exit, InitializerFailed, StartError};
 use crate::machine::Input;
@@ -107,6 +107,9 @@ pub(crate) struct Slot {
     replies: Mutex<Vec<Answer>>,
     /// Calls that were handed to the link with blobs, which are large.
     large: Mutex<Vec<(Seq, Weak<Call>)>>,
+    /// The shared values that it has.
+    shares: Mutex<HashSet<u64>>,
+    me: Weak<Self>,
     exit: OnceLock<ExitReport>,
     /// Why it did not come up.
     failure: Mutex<Option<StartError>>,
@@ -116,9 +119,10 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(id: WorkerId) -> Self {
-        Self {
+    pub(crate) fn new(id: WorkerId) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             id,
+            me: Weak::clone(me),
             token: OnceLock::new(),
             link: OnceLock::new(),
             process: Mutex::default(),
@@ -129,11 +133,12 @@ impl Slot {
             stage: Mutex::new(Stage::Silent),
             replies: Mutex::default(),
             large: Mutex::default(),
+            shares: Mutex::default(),
             exit: OnceLock::new(),
             failure: Mutex::default(),
             fault: OnceLock::new(),
             initializer_failed: OnceLock::new(),
-        }
+        })
     }
 
     /// What the worker has to show.
@@ -341,23 +346,27 @@ impl Slot {
             Letter::Call(seq, call) => {
                 // A call that was settled while it waited here (the pool broke) is not sent.
                 let Some(argument) = call.argument() else { return };
-                let mut room = [0; wire::CALL_HEAD_MAX];
-                let has_blobs = matches!(argument, Argument::WithBlobs(_));
-                let head = wire::call_head(*seq, &call.task(), has_blobs, &mut room);
-                match &argument {
-                    Argument::Whole(payload) => link.send(Outgoing { seq: Some(*seq), head, body: payload }),
-                    Argument::WithBlobs(split) => {
-                        let mut large = lock(&self.large);
-                        large.retain(|(_, call)| call.upgrade().is_some_and(|call| !call.is_done()));
-                        large.push((*seq, Arc::downgrade(call)));
-                        drop(large);
-                        let head = [head, &split.first].concat();
-                        link.send(Outgoing { seq: Some(*seq), head: &head, body: &split.blobs });
+                for share in argument.shares() {
+                    if lock(&self.shares).insert(share.id) {
+                        share.given(Weak::clone(&self.me));
+                        share.value.send(link, None, &wire::share_head(share));
                     }
                 }
+                if argument.blobs().is_some() {
+                    let mut large = lock(&self.large);
+                    large.retain(|(_, call)| call.upgrade().is_some_and(|call| !call.is_done()));
+                    large.push((*seq, Arc::downgrade(call)));
+                }
+                let mut room = [0; wire::CALL_HEAD_MAX];
+                argument.send(link, Some(*seq), wire::call_head(*seq, &call.task(), &argument, &mut room));
             }
             Letter::Frame(frame) => link.send(Outgoing { seq: None, head: frame, body: &Payload::EMPTY }),
         }
+    }
+
+    /// The worker will be told to let go of a shared value.
+    pub(crate) fn forget_share(&self, id: u64) {
+        lock(&self.shares).remove(&id);
     }
 
     /// Lets go of large arguments that will not be sent again, since the worker has started their calls.

@@ -6,7 +6,9 @@
 //!  Hello  ───────────────────────►             magic, version, token, image, what it knows
 //!         ◄─────────────────────── Initialize  where the terms announce one
 //!  Ready | InitFailed ───────────►
-//!         ◄─────────────────────── Call …      seq, function, argument
+//!         ◄─────────────────────── Call …      seq, function, argument; before it
+//!         ◄─────────────────────── Share …     id, shared value: those that it refers to, once; and
+//!         ◄─────────────────────── Forget …    id: those that nothing refers to any more
 //!  Reply … ──────────────────────►            seq, status, time taken, result
 //!         ◄─────────────────────── Stop
 //!  Bye    ───────────────────────►            and the end
@@ -24,8 +26,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::Argument;
 use crate::error::CodecStep;
 use crate::function::{Native, TaskRef};
+use crate::share::Share;
 use crate::transport::Seq;
 
 /// Counts up with each change to what is said here.
@@ -39,6 +43,8 @@ pub(crate) enum Kind {
     Initialize = 1,
     Call = 2,
     Stop = 3,
+    Share = 4,
+    Forget = 5,
     Hello = 65,
     Ready = 66,
     InitFailed = 67,
@@ -47,10 +53,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Initialize,
         Self::Call,
         Self::Stop,
+        Self::Share,
+        Self::Forget,
         Self::Hello,
         Self::Ready,
         Self::InitFailed,
@@ -257,15 +265,18 @@ const BY_PLACE: u8 = 0;
 const BY_NAME: u8 = 1;
 /// Added to one of them: the body is the argument together with its blobs.
 const WITH_BLOBS: u8 = 2;
+/// Added to one of them: the argument refers to shared values.
+const WITH_SHARES: u8 = 4;
 
 /// Lays out the head of a call; the argument follows as the body.
 pub(crate) fn call_head<'a>(
     seq: Seq,
     task: &TaskRef,
-    has_blobs: bool,
+    argument: &Argument,
     room: &'a mut [u8; CALL_HEAD_MAX],
 ) -> &'a [u8] {
-    let form = if has_blobs { WITH_BLOBS } else { 0 };
+    let blobs = if argument.blobs().is_some() { WITH_BLOBS } else { 0 };
+    let form = blobs | if argument.shares().is_empty() { 0 } else { WITH_SHARES };
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         room[at..at + bytes.len()].copy_from_slice(bytes);
@@ -298,6 +309,8 @@ pub(crate) struct CallFrame<'a> {
     pub(crate) function: CallFunction<'a>,
     /// The argument comes together with its blobs.
     pub(crate) has_blobs: bool,
+    /// It refers to shared values.
+    pub(crate) has_shares: bool,
     pub(crate) argument: &'a [u8],
 }
 
@@ -313,7 +326,7 @@ impl<'a> CallFrame<'a> {
         let (seq, rest) = rest.split_first_chunk()?;
         let seq = Seq(u64::from_le_bytes(*seq));
         let (by, rest) = rest.split_first()?;
-        let (function, argument) = match *by & !WITH_BLOBS {
+        let (function, argument) = match *by & !(WITH_BLOBS | WITH_SHARES) {
             BY_PLACE => {
                 let (offset, rest) = rest.split_first_chunk()?;
                 let (hash, rest) = rest.split_first_chunk()?;
@@ -327,8 +340,29 @@ impl<'a> CallFrame<'a> {
             }
             _ => return None,
         };
-        Some(Self { seq, function, has_blobs: *by & WITH_BLOBS != 0, argument })
+        let (has_blobs, has_shares) = (by & WITH_BLOBS != 0, by & WITH_SHARES != 0);
+        Some(Self { seq, function, has_blobs, has_shares, argument })
     }
+}
+
+/// The head of a shared value; the value follows as the body.
+pub(crate) fn share_head(share: &Share) -> [u8; 10] {
+    let mut head = [0; 10];
+    head[0] = Kind::Share as u8;
+    head[1..9].copy_from_slice(&share.id.to_le_bytes());
+    head[9] = u8::from(share.value.blobs().is_some());
+    head
+}
+
+/// Reads what follows the kind of a shared value: its id, whether it has blobs, and where it begins.
+pub(crate) fn share(rest: &[u8]) -> Option<(u64, bool, usize)> {
+    let (id, rest) = rest.split_first_chunk()?;
+    Some((u64::from_le_bytes(*id), *rest.first()? != 0, 10))
+}
+
+/// A frame.
+pub(crate) fn forget(id: u64) -> Vec<u8> {
+    [[Kind::Forget as u8].as_slice(), &id.to_le_bytes()].concat()
 }
 
 /// The length of the head of a reply.

@@ -16,6 +16,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +28,9 @@ use crate::blob::{Split, Table};
 use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
+use crate::desk::Came;
 use crate::function::{Invocation, Native, Ran, Tasks};
+use crate::share::Shelf;
 use crate::spawner::{Arrival, Entry};
 use crate::transport::{Channel, Connector, Seq, Ticket, Transport};
 use crate::wire::{
@@ -189,6 +192,7 @@ struct Worker<'a> {
     same_image: bool,
     /// The process that joined the pool.
     pid: u32,
+    shelf: Rc<Shelf>,
 }
 
 /// A buffer that has grown beyond this is given back after the call, so that an idle worker holds no more.
@@ -206,7 +210,18 @@ impl<'a> Worker<'a> {
         let codecs = Codec::available().iter().map(|codec| codec.name().to_owned()).collect();
         let hello = Hello { token, image, codecs };
         let (frame_max, pid) = (usize::MAX, std::process::id());
-        Ok(Self { hello, terms, channel, tasks, codec: Codec::default(), frame_max, same_image: false, pid })
+        let shelf = Rc::new(Shelf::new(Codec::default()));
+        Ok(Self {
+            hello,
+            terms,
+            channel,
+            tasks,
+            codec: Codec::default(),
+            frame_max,
+            same_image: false,
+            pid,
+            shelf,
+        })
     }
 
     /// Introduces itself, and runs calls until told to stop.
@@ -216,6 +231,7 @@ impl<'a> Worker<'a> {
         self.send(&self.hello.encode())?;
         let terms = self.terms.take().ok_or("the ticket's terms are of another release")?;
         self.codec = terms.codec.parse().map_err(|error: CodecNameError| error.to_string())?;
+        self.shelf = Rc::new(Shelf::new(self.codec));
         self.frame_max = usize::try_from(terms.frame_max).unwrap_or(usize::MAX);
         self.same_image = !terms.image.is_empty() && terms.image == self.hello.image;
         let mut frame = Vec::new();
@@ -239,6 +255,15 @@ impl<'a> Worker<'a> {
         while self.receive(&mut frame)? {
             match Kind::split(&frame) {
                 Some((Kind::Call, _)) => self.call(&mut frame, &mut reply)?,
+                Some((Kind::Share, rest)) => {
+                    let (id, has_blobs, start) = wire::share(rest).ok_or("the parent sent a malformed value")?;
+                    let body = bytes::Bytes::from(std::mem::take(&mut frame)).slice(start..);
+                    self.shelf.put(id, body, has_blobs);
+                }
+                Some((Kind::Forget, rest)) => {
+                    let id = rest.try_into().map_err(|_| "the parent sent a malformed order to forget")?;
+                    self.shelf.forget(u64::from_le_bytes(id));
+                }
                 Some((Kind::Stop, [])) => {
                     self.send(&[Kind::Bye as u8])?;
                     return Ok(());
@@ -267,7 +292,7 @@ impl<'a> Worker<'a> {
             }
             WireFunction::Named(name) => CallFunction::Named(name),
         };
-        self.invoke(&function, &initializer.argument, &mut Vec::new(), &mut Vec::new())
+        self.invoke(&function, &initializer.argument, Came::default(), &mut Vec::new()).err()
     }
 
     /// Runs one call and replies. The reply is sent completely when this returns.
@@ -276,14 +301,15 @@ impl<'a> Worker<'a> {
         if !self.channel.claim(call.seq) {
             return Ok(());
         }
+        let shelf = call.has_shares.then(|| Rc::clone(&self.shelf));
         if !call.has_blobs {
-            return self.run(&call, call.argument, Vec::new(), reply);
+            return self.run(&call, call.argument, Came::new(Vec::new(), shelf), reply);
         }
         // Its blobs are lent to the function, which may keep them.
         let lent = Arc::new(Lent(std::mem::take(frame)));
         let call = CallFrame::decode(&lent.0[1..]).ok_or(MALFORMED)?;
         let (argument, blobs) = lent.split(call.argument).ok_or(MALFORMED)?;
-        self.run(&call, argument, blobs, reply)?;
+        self.run(&call, argument, Came::new(blobs, shelf), reply)?;
         if let Some(Lent(back)) = Arc::into_inner(lent) {
             *frame = back;
         }
@@ -295,13 +321,13 @@ impl<'a> Worker<'a> {
         &mut self,
         call: &CallFrame<'_>,
         argument: &[u8],
-        mut blobs: Vec<bytes::Bytes>,
+        came: Came,
         reply: &mut Vec<u8>,
     ) -> Result<(), String> {
         reply.clear();
         let start = Instant::now();
-        let failure = self.invoke(&call.function, argument, reply, &mut blobs);
-        self.reply(call.seq, start.elapsed(), failure, reply, blobs)?;
+        let ran = self.invoke(&call.function, argument, came, reply);
+        self.reply(call.seq, start.elapsed(), reply, ran)?;
         if reply.capacity() > KEEP {
             *reply = Vec::new();
         }
@@ -312,22 +338,24 @@ impl<'a> Worker<'a> {
         &mut self,
         seq: Seq,
         took: Duration,
-        mut failure: Option<Failure>,
         result: &[u8],
-        blobs: Vec<bytes::Bytes>,
+        ran: Result<Vec<bytes::Bytes>, Failure>,
     ) -> Result<(), String> {
-        let split = (failure.is_none() && !blobs.is_empty()).then(|| Split::new(result, blobs));
-        let size = split.as_ref().map_or(result.len(), Split::len) + wire::REPLY_HEAD;
-        if failure.is_none() && size > self.frame_max {
-            failure = Some(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 });
-        }
-        let sent = match (failure, split) {
-            (Some(failure), _) => {
+        let fits = ran.and_then(|blobs| {
+            let split = (!blobs.is_empty()).then(|| Split::new(result, blobs));
+            let size = split.as_ref().map_or(result.len(), Split::len) + wire::REPLY_HEAD;
+            match size > self.frame_max {
+                true => Err(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 }),
+                false => Ok(split),
+            }
+        });
+        let sent = match fits {
+            Err(failure) => {
                 let failure = wire::failure(failure, self.frame_max.saturating_sub(wire::REPLY_HEAD));
                 self.channel.send(&wire::reply_head(seq, Status::Failed, took), &failure)
             }
-            (None, None) => self.channel.send(&wire::reply_head(seq, Status::Ok, took), result),
-            (None, Some(split)) => {
+            Ok(None) => self.channel.send(&wire::reply_head(seq, Status::Ok, took), result),
+            Ok(Some(split)) => {
                 let head = wire::reply_head(seq, Status::OkWithBlobs, took);
                 self.channel.send(&[head.as_slice(), &split.first].concat(), split.blobs.as_slice())
             }
@@ -335,18 +363,18 @@ impl<'a> Worker<'a> {
         sent.map_err(|error| format!("cannot reply: {error}"))
     }
 
-    /// `blobs`: those beside the argument, and afterwards those beside the result.
+    /// Runs a function. The encoded result goes to `reply`, and the blobs that travel beside it are returned.
     fn invoke(
         &self,
         function: &CallFunction<'_>,
         argument: &[u8],
+        came: Came,
         reply: &mut Vec<u8>,
-        blobs: &mut Vec<bytes::Bytes>,
-    ) -> Option<Failure> {
-        let mut invocation = Invocation { codec: self.codec, argument, reply, blobs: Some(std::mem::take(blobs)) };
+    ) -> Result<Vec<bytes::Bytes>, Failure> {
+        let mut invocation = Invocation { codec: self.codec, argument, reply, came, blobs: Vec::new() };
         let ran = match function {
             CallFunction::Native { .. } if !self.same_image => {
-                return Some(Failure::UnknownTask(
+                return Err(Failure::UnknownTask(
                     "this worker runs another program than its parent, so functions cannot be found in it: \
                      register the function as a named task and use `submit_named`"
                         .to_owned(),
@@ -355,14 +383,14 @@ impl<'a> Worker<'a> {
             CallFunction::Native { offset, type_hash } => {
                 let Some(native) = Native::resolve(*offset, *type_hash) else {
                     let what = format!("there is no function at offset {offset:#x} of this worker's program");
-                    return Some(Failure::UnknownTask(what));
+                    return Err(Failure::UnknownTask(what));
                 };
                 catch(|| native.run(&mut invocation))
             }
             CallFunction::Named(name) => {
                 let Some(task) = self.tasks.get(name) else {
                     let known = self.tasks.names().join(", ");
-                    return Some(Failure::UnknownTask(format!(
+                    return Err(Failure::UnknownTask(format!(
                         "this worker does not know the task `{name}`, only: {known}"
                     )));
                 };
@@ -374,11 +402,7 @@ impl<'a> Worker<'a> {
             // copy ends here, without flushing or running what the worker will run itself.
             std::process::abort();
         }
-        *blobs = invocation.blobs.unwrap_or_default();
-        match ran {
-            Ok(ran) => failure(ran),
-            Err(panic) => Some(panic),
-        }
+        failure(ran?).map_or(Ok(invocation.blobs), Err)
     }
 }
 

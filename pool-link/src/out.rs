@@ -23,6 +23,8 @@ pub struct OutQueue {
     /// How many of `bytes` are written.
     written: usize,
     bodies: VecDeque<Body>,
+    /// Bodies that are written, to be dropped where no lock is held: their last owner may be the user's.
+    done: Vec<Payload>,
 }
 
 #[derive(Debug)]
@@ -84,9 +86,15 @@ impl OutQueue {
         Ok((offered, taken))
     }
 
-    /// Drops everything and gives the memory back.
+    /// Forgets everything and gives the memory back.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        let done = self.take_done().into_iter().chain(self.bodies.drain(..).map(|body| body.payload)).collect();
+        *self = Self { done, ..Self::default() };
+    }
+
+    /// Bodies of which nothing is left to be written.
+    pub fn take_done(&mut self) -> Vec<Payload> {
+        std::mem::take(&mut self.done)
     }
 
     fn forget(&mut self, mut taken: usize) {
@@ -101,7 +109,7 @@ impl OutQueue {
                 assert_eq!(taken, 0, "a writer took bytes that it was not given");
                 return;
             }
-            self.bodies.pop_front();
+            self.done.extend(self.bodies.pop_front().map(|body| body.payload));
         }
         self.written += taken;
         assert!(self.written <= self.bytes.len(), "a writer took bytes that it was not given");

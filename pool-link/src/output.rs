@@ -44,41 +44,50 @@ impl Output {
     }
 
     pub(crate) fn push(&self, header: &[u8], head: &[u8], body: &Payload) {
-        let mut state = lock(&self.state);
-        if state.fd.is_some() {
-            state.queue.push(header, head, body);
-        }
+        self.with(|state| {
+            if state.fd.is_some() {
+                state.queue.push(header, head, body);
+            }
+        });
     }
 
     /// Writes what the stream takes; the reactor is asked to see to the rest.
     pub(crate) fn flush(&self, reactor: &Reactor, key: Key) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        if state.waits {
-            return Ok(());
-        }
-        state.write(reactor, key)
+        self.with(|state| if state.waits { Ok(()) } else { state.write(reactor, key) })
     }
 
     /// The reactor's answer: there is room.
     pub(crate) fn writable(&self, reactor: &Reactor, key: Key) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        state.waits = false;
-        state.write(reactor, key)
+        self.with(|state| {
+            state.waits = false;
+            state.write(reactor, key)
+        })
     }
 
     /// An edge at the reading side: there may be room, if that is how it is told.
     pub(crate) fn hear(&self, reactor: &Reactor, key: Key) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        if state.waits && state.is_announced {
+        self.with(|state| {
+            if !(state.waits && state.is_announced) {
+                return Ok(());
+            }
             state.waits = false;
-            return state.write(reactor, key);
-        }
-        Ok(())
+            state.write(reactor, key)
+        })
     }
 
     /// Closes the stream and drops what was not written.
     pub(crate) fn shut(&self, reactor: &Reactor, key: Key) {
-        lock(&self.state).shut(reactor, key);
+        self.with(|state| state.shut(reactor, key));
+    }
+
+    /// What is done with is dropped after the lock is free.
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = lock(&self.state);
+        let value = f(&mut state);
+        let done = state.queue.take_done();
+        drop(state);
+        drop(done);
+        value
     }
 }
 

@@ -10,6 +10,7 @@ mod handles;
 mod leaks;
 mod loss;
 mod map;
+mod shared;
 mod shutdown;
 mod stress;
 mod tools;
@@ -46,6 +47,16 @@ const CALLS: &[Case] = cases![
     calls::arguments_and_results_are_dropped_on_both_sides,
     calls::one_worker_starts_calls_in_the_order_submitted,
     calls::a_worker_keeps_its_statics_from_call_to_call,
+];
+
+const SHARED: &[Case] = cases![
+    shared::a_shared_value_travels_once_to_each_worker,
+    shared::workers_let_go_of_what_nobody_shares_any_more,
+    shared::a_worker_that_takes_anothers_place_gets_it_too,
+    shared::what_a_waiting_call_refers_to_is_there_when_it_starts,
+    shared::elsewhere_a_shared_value_travels_as_what_it_holds,
+    shared::a_shared_blob_and_a_shared_value_of_several_pools,
+    shared::a_shared_value_that_cannot_travel_fails_its_calls_only,
 ];
 
 const CANCEL: &[Case] = cases![
@@ -240,7 +251,21 @@ fn main() {
     process_pool::worker_main().task("double", |n: u64| n * 2).run();
     let long: Vec<Case> = LONG.iter().map(|case| case.watchdog(Duration::from_secs(240))).collect();
     runner::main(
-        &[CALLS, CANCEL, HANDLES, WAITING, MAP, SHUTDOWN, WORKERS, LOSS, STRESS, &long, LEAKS, KNOWN_FAILING]
-            .concat(),
+        &[
+            CALLS,
+            SHARED,
+            CANCEL,
+            HANDLES,
+            WAITING,
+            MAP,
+            SHUTDOWN,
+            WORKERS,
+            LOSS,
+            STRESS,
+            &long,
+            LEAKS,
+            KNOWN_FAILING,
+        ]
+        .concat(),
     );
 }

@@ -1,0 +1,208 @@
+//! What lies beside a value while it is encoded or decoded: blobs, and values that are shared.
+//!
+//! [`Bytes`](crate::Bytes) and [`Shared`](crate::Shared) sit deep inside of values, and serde tells them nothing of what
+//! goes on around. So a thread that encodes or decodes has a desk. It is *open* while that thread is within a value, and
+//! closed while other code of the user runs, which may encode values for its own ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes as Blob;
+
+use crate::codec::Codec;
+use crate::share::{Share, Shelf};
+
+/// What lies there.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// What will travel beside what is encoded. `None`: everything stays in its value.
+    pub(crate) beside: Option<Beside>,
+    /// What has come beside what is decoded.
+    pub(crate) came: Came,
+    /// What went wrong here, since codecs do not pass on what they are told of it.
+    trouble: Option<String>,
+}
+
+/// What travels beside an encoded value.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) blobs: Vec<Blob>,
+    /// `None`: shared values travel inside, as any other.
+    pub(crate) shares: Option<Shares>,
+}
+
+/// The shared values that a call refers to, each once.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    pub(crate) codec: Codec,
+    pub(crate) list: Vec<Arc<Share>>,
+}
+
+/// What came beside an encoded value.
+#[derive(Debug, Default)]
+pub(crate) struct Came {
+    /// With whether it was fetched.
+    blobs: Vec<(Blob, bool)>,
+    /// Where a worker keeps shared values, if the value refers to them.
+    shelf: Option<Rc<Shelf>>,
+}
+
+impl Beside {
+    /// For the argument of a call, which may refer to shared values.
+    pub(crate) fn of_call(codec: Codec) -> Self {
+        Self { blobs: Vec::new(), shares: Some(Shares { codec, list: Vec::new() }) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.shares.as_ref().is_none_or(|shares| shares.list.is_empty())
+    }
+}
+
+impl Came {
+    pub(crate) fn new(blobs: Vec<Blob>, shelf: Option<Rc<Shelf>>) -> Self {
+        Self { blobs: blobs.into_iter().map(|blob| (blob, false)).collect(), shelf }
+    }
+
+    /// How many blobs nobody has fetched.
+    fn left(&self) -> usize {
+        self.blobs.iter().filter(|(_, is_fetched)| !is_fetched).count()
+    }
+}
+
+thread_local! {
+    static DESK: Cell<Desk> = const { Cell::new(Desk::EMPTY) };
+    static IS_OPEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts things back as they were, whatever happens.
+struct Before {
+    desk: Option<Desk>,
+    is_open: bool,
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            replace(desk);
+        }
+        set_open(self.is_open);
+    }
+}
+
+impl Desk {
+    const EMPTY: Self = Self { beside: None, came: Came { blobs: Vec::new(), shelf: None }, trouble: None };
+
+    /// Says of an error what is known here.
+    fn explain(&mut self, error: String) -> String {
+        match self.trouble.take() {
+            Some(trouble) => format!("{error}: {trouble}"),
+            None => error,
+        }
+    }
+
+    /// Runs `f` at this desk, closed. Gives back what has become of it.
+    pub(crate) fn work<T>(self, f: impl FnOnce() -> T) -> (T, Self) {
+        let mut before = Before { desk: Some(replace(self)), is_open: set_open(false) };
+        let value = f();
+        let after = replace(before.desk.take().unwrap_or(Self::EMPTY));
+        (value, after)
+    }
+}
+
+/// Runs `f`, which encodes or decodes a value, with the desk open.
+#[inline(always)]
+pub(crate) fn open<T>(f: impl FnOnce() -> T) -> T {
+    let _before = Before { desk: None, is_open: set_open(true) };
+    f()
+}
+
+/// Runs `f`, which encodes or decodes a value with all that it has inside.
+pub(crate) fn closed<T>(f: impl FnOnce() -> T) -> T {
+    let _before = Before { desk: None, is_open: set_open(false) };
+    f()
+}
+
+/// Runs `f`, which encodes a value, and collects what is to travel beside it.
+pub(crate) fn encoding(beside: Beside, f: impl FnOnce() -> Result<(), String>) -> Result<Beside, String> {
+    let (encoded, mut desk) = Desk { beside: Some(beside), ..Desk::EMPTY }.work(|| open(f));
+    encoded.map_err(|error| desk.explain(error))?;
+    Ok(desk.beside.unwrap_or_default())
+}
+
+/// Runs `f`, which decodes a value beside which this has come. Returns how many blobs were not fetched, too.
+pub(crate) fn decoding<T>(came: Came, f: impl FnOnce() -> Result<T, String>) -> Result<(T, usize), String> {
+    let (value, mut desk) = Desk { came, ..Desk::EMPTY }.work(|| open(f));
+    value.map(|value| (value, desk.came.left())).map_err(|error| desk.explain(error))
+}
+
+/// Notes what goes wrong here. Returns what to tell the codec.
+pub(crate) fn trouble(what: String) -> String {
+    with(|desk| desk.trouble = Some(what.clone()));
+    what
+}
+
+/// Leaves a blob to travel beside its value, if anything may. Returns its number.
+pub(crate) fn leave_blob(blob: &Blob) -> Option<u32> {
+    with(|desk| {
+        let blobs = &mut desk.beside.as_mut()?.blobs;
+        let number = u32::try_from(blobs.len()).ok()?;
+        blobs.push(blob.clone());
+        Some(number)
+    })?
+}
+
+/// Fetches a blob. `None`: what is decoded has all that it needs inside.
+pub(crate) fn fetch_blob(number: u32) -> Result<Option<Blob>, String> {
+    let fetched = with(|desk| match desk.came.blobs.get_mut(number as usize) {
+        Some((blob, is_fetched)) => {
+            *is_fetched = true;
+            Ok(blob.clone())
+        }
+        None => Err(format!("there is no blob number {number}")),
+    });
+    fetched.transpose()
+}
+
+/// The codec in which shared values are encoded once for many calls. `None`: they stay in their values.
+pub(crate) fn shares_in() -> Option<Codec> {
+    with(|desk| Some(desk.beside.as_ref()?.shares.as_ref()?.codec))?
+}
+
+/// Notes that the value refers to a shared one.
+pub(crate) fn refer(share: Arc<Share>) {
+    with(|desk| {
+        let shares = desk.beside.as_mut().and_then(|beside| beside.shares.as_mut());
+        if let Some(Shares { list, .. }) = shares
+            && list.iter().all(|known| known.id != share.id)
+        {
+            list.push(share);
+        }
+    });
+}
+
+/// Where shared values are kept that the value refers to.
+pub(crate) fn shelf() -> Option<Rc<Shelf>> {
+    with(|desk| desk.came.shelf.clone())?
+}
+
+/// Looks at the desk, if it is open. A thread at its end has none any more: everything stays in its value then.
+fn with<T>(f: impl FnOnce(&mut Desk) -> T) -> Option<T> {
+    if !IS_OPEN.with(Cell::get) {
+        return None;
+    }
+    let mut desk = replace(Desk::EMPTY);
+    let value = f(&mut desk);
+    replace(desk);
+    Some(value)
+}
+
+fn replace(desk: Desk) -> Desk {
+    DESK.try_with(|place| place.replace(desk)).unwrap_or(Desk::EMPTY)
+}
+
+#[inline(always)]
+fn set_open(is_open: bool) -> bool {
+    // It has nothing to drop, so it is there as long as the thread.
+    IS_OPEN.with(|place| place.replace(is_open))
+}
