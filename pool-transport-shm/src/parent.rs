@@ -11,8 +11,8 @@ use pool_link::stream::{Muting, Room, Stream};
 use pool_link::{LinkParts, Pipes, lock};
 use pool_os::parent_fds::ParentFd;
 
-use crate::layout::{RING, Segment, Sleeper, Way};
-use crate::ring::{DATA, ROOM, Reader, Writer};
+use crate::layout::{Segment, Sleeper, Way};
+use crate::ring::{DATA, PIECE, Reader, Writer};
 use crate::ticket::WorkerEnd;
 
 /// Opens links that share a reactor.
@@ -80,12 +80,10 @@ impl Stream for Rings {
     fn read(&self, _: &ParentFd, hung_up: bool, to: &mut Vec<u8>, max: usize) -> io::Result<usize> {
         let mut reader = lock(&self.reading);
         loop {
-            let (count, is_roomy) = reader.take(to, max)?;
+            let (count, events) = reader.take(to, max)?;
             if count > 0 {
                 self.read.store(reader.position(), Ordering::Relaxed);
-                if is_roomy {
-                    self.ring(ROOM);
-                }
+                self.ring(events);
                 return Ok(count);
             }
             if hung_up {
@@ -113,12 +111,14 @@ impl Stream for Rings {
 
     fn write(&self, _: &ParentFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut writer = lock(&self.writing);
+        let mut left = slices.iter().map(|slice| slice.len()).sum();
         let mut total = 0;
         'all: for slice in slices {
             // Large ones are shown piece by piece, so that the worker copies one while the next is on its way.
             for piece in slice.chunks(PIECE) {
-                let count = writer.put(piece)?;
+                let count = writer.put(piece, left)?;
                 total += count;
+                left -= count;
                 if piece.len() == PIECE {
                     writer.show();
                     self.ring(DATA);
@@ -134,12 +134,13 @@ impl Stream for Rings {
     }
 
     fn want_room(&self) -> Room {
-        self.segment.wish(Sleeper::Parent, ROOM);
-        // A position that is broken is found by the next write.
-        if !lock(&self.writing).is_roomy().unwrap_or(true) {
+        let mut writer = lock(&self.writing);
+        self.segment.wish(Sleeper::Parent, writer.wants());
+        // A position that is broken is found by the next write as well.
+        if !writer.is_roomy().unwrap_or(true) {
             return Room::Announced;
         }
-        self.segment.take_back(Sleeper::Parent, ROOM);
+        self.segment.take_back(Sleeper::Parent, writer.wants());
         Room::There
     }
 
@@ -166,6 +167,3 @@ impl Stream for Rings {
         drop(lock(&self.bell).take());
     }
 }
-
-/// Pieces of a large frame, to be copied on one side while the next is copied on the other.
-pub(crate) const PIECE: usize = RING / 8;

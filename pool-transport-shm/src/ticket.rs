@@ -8,7 +8,7 @@ use pool_core::transport::{Handle, Ticket};
 
 use crate::NAME;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const BYTES: usize = 5;
 
 /// What the worker's end is made of.

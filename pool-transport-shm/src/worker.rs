@@ -12,8 +12,7 @@ use pool_link::claims::Board;
 
 use crate::NAME;
 use crate::layout::{Segment, Sleeper, Way};
-use crate::parent::PIECE;
-use crate::ring::{DATA, ROOM, Reader, Writer};
+use crate::ring::{DATA, PIECE, Reader, Writer};
 use crate::ticket::WorkerEnd;
 
 /// Makes the worker's end of a link of [`Shm`](crate::Shm).
@@ -90,7 +89,7 @@ impl Rings {
         Ok(())
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         self.writer.show();
         self.segment.ring(Sleeper::Parent, DATA, &self.ring);
     }
@@ -102,11 +101,9 @@ impl WorkerStream for Rings {
         loop {
             // Asked before the look: what was written before the end is still to be had.
             let is_closed = self.is_closed();
-            let (count, is_roomy) = self.reader.take(to, max)?;
+            let (count, events) = self.reader.take(to, max)?;
             if count > 0 {
-                if is_roomy {
-                    self.segment.ring(Sleeper::Parent, ROOM, &self.ring);
-                }
+                self.segment.ring(Sleeper::Parent, events, &self.ring);
                 return Ok(count);
             }
             if is_closed {
@@ -117,6 +114,7 @@ impl WorkerStream for Rings {
     }
 
     fn write_all(&mut self, parts: [&[u8]; 3]) -> io::Result<()> {
+        let mut left = parts.iter().map(|part| part.len()).sum();
         let mut unshown = 0;
         for part in parts {
             let mut rest = part;
@@ -124,13 +122,14 @@ impl WorkerStream for Rings {
                 if self.is_closed() {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
-                let count = self.writer.put(&rest[..rest.len().min(PIECE)])?;
+                let count = self.writer.put(&rest[..rest.len().min(PIECE)], left)?;
                 rest = &rest[count..];
+                left -= count;
                 unshown += count;
                 if count == 0 {
                     self.show();
                     unshown = 0;
-                    self.wait(ROOM, |rings| rings.writer.is_roomy())?;
+                    self.wait(self.writer.wants(), |rings| rings.writer.is_roomy())?;
                 } else if unshown >= PIECE {
                     self.show();
                     unshown = 0;
