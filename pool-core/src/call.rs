@@ -107,6 +107,14 @@ impl Argument {
         Self::Compound(Arc::new(Compound { first, blobs: Some(blobs), shares }))
     }
 
+    /// The encoded value. With blobs, which only what is to be sent has, together with their table.
+    fn value(&self) -> &[u8] {
+        match self {
+            Self::Whole(payload) => payload.as_slice(),
+            Self::Compound(compound) => &compound.first,
+        }
+    }
+
     /// How many bytes; of the shared values that it refers to, the largest counts by itself.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -168,20 +176,47 @@ impl ReplyBytes {
     /// What there is besides blobs.
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Self::Held(Argument::Whole(bytes)) => bytes.as_slice(),
-            Self::Held(Argument::Compound(compound)) => &compound.first,
-            Self::Framed(frame) | Self::FramedWithBlobs(frame) => &frame[wire::REPLY_HEAD..],
+            Self::Held(argument) => argument.value(),
+            Self::Framed(frame) => &frame[wire::REPLY_HEAD..],
+            Self::FramedWithBlobs(frame) => {
+                let body = &frame[wire::REPLY_HEAD..];
+                Table::read(body).map_or(&[], |table| &body[table.value])
+            }
         }
     }
 
     /// Decodes a result.
     pub(crate) fn decode<R: DeserializeOwned>(self, codec: Codec) -> Result<R, String> {
         let Self::FramedWithBlobs(frame) = self else { return codec.decode(self.as_slice()) };
-        let body = bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..);
-        let table = Table::read(&body).ok_or("the table of its blobs is malformed")?;
+        let (body, table) = take_apart(frame).ok_or(MALFORMED)?;
         let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
         codec.decode_beside(&body[table.value], Came::new(blobs, None))
     }
+
+    /// The encoded value, where in these bytes it begins, and its blobs.
+    ///
+    /// # Errors
+    /// If it makes no sense.
+    pub(crate) fn into_parts(self) -> Result<(Vec<u8>, usize, Vec<bytes::Bytes>), String> {
+        match self {
+            Self::Held(argument) => Ok((argument.value().to_vec(), 0, Vec::new())),
+            Self::Framed(frame) => Ok((frame, wire::REPLY_HEAD, Vec::new())),
+            Self::FramedWithBlobs(frame) => {
+                let (body, table) = take_apart(frame).ok_or(MALFORMED)?;
+                let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
+                Ok((body[table.value].to_vec(), 0, blobs))
+            }
+        }
+    }
+}
+
+const MALFORMED: &str = "the table of its blobs is malformed";
+
+/// The body of a reply, and where its parts lie.
+fn take_apart(frame: Vec<u8>) -> Option<(bytes::Bytes, Table)> {
+    let body = bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..);
+    let table = Table::read(&body)?;
+    Some((body, table))
 }
 
 /// Whoever waits for one of several calls.

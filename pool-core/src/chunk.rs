@@ -1,8 +1,6 @@
-//! A chunk of a map: how its items lie in a call, and how a worker runs them.
+//! A chunk of a map: how a worker runs it.
 //!
-//! In the payload each item is `[length u32][bytes]`, so that what one item's type makes of its bytes cannot
-//! shift the next. The reply is `[nanoseconds u64]`, then for each item the same again; the length's highest
-//! bit says that the bytes are a failure.
+//! The payload is one [item](crate::item) after the other. The reply is `[nanoseconds u64]`, and again items.
 
 use std::any::type_name;
 use std::time::Instant;
@@ -11,45 +9,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::CodecStep;
-use crate::function::{self, Invocation, Ran};
+use crate::function::{Invocation, Ran};
+use crate::item::{self, Guess};
 use crate::wire::{self, Failure};
 use crate::worker;
-
-/// In an item's length: the bytes are a failure.
-const FAILED: u32 = 1 << 31;
 
 /// A reply begins with how long the chunk took.
 pub(crate) const REPLY_HEAD: usize = 8;
 
-/// What is said of an item that has no place in a chunk.
-pub(crate) const TOO_LONG: &str = "an item of a chunk takes 2 GiB or more";
-
-/// Leaves room for an item's length.
-pub(crate) fn begin_item(bytes: &mut Vec<u8>) -> usize {
-    let start = bytes.len();
-    bytes.extend_from_slice(&[0; 4]);
-    start
-}
-
-/// Fills in the length of the item that began at `start`, and its flag.
-pub(crate) fn end_item(bytes: &mut [u8], start: usize, flag: u32) -> Result<(), ()> {
-    let length = u32::try_from(bytes.len() - start - 4).ok().filter(|length| length & FAILED == 0).ok_or(())?;
-    bytes[start..start + 4].copy_from_slice(&(length | flag).to_le_bytes());
-    Ok(())
-}
-
-/// How many nanoseconds a chunk took, and its items.
-pub(crate) fn split_head(reply: &[u8]) -> Option<(u64, &[u8])> {
-    let (took, items) = reply.split_first_chunk::<REPLY_HEAD>()?;
-    Some((u64::from_le_bytes(*took), items))
-}
-
-/// Whether the item at `at` failed, its bytes, and where they end.
-pub(crate) fn split_item(reply: &[u8], at: usize) -> Option<(bool, &[u8], usize)> {
-    let (word, rest) = reply.get(at..)?.split_first_chunk::<4>()?;
-    let word = u32::from_le_bytes(*word);
-    let length = (word & !FAILED) as usize;
-    Some((word & FAILED != 0, rest.get(..length)?, at + 4 + length))
+/// How many nanoseconds a chunk took; `None` if the reply is cut short.
+pub(crate) fn took(reply: &[u8]) -> Option<u64> {
+    reply.first_chunk::<REPLY_HEAD>().map(|took| u64::from_le_bytes(*took))
 }
 
 /// Runs `f` on each item of a chunk, in the worker.
@@ -69,11 +39,7 @@ where
         match worker::catch(|| items.run(f)) {
             Ok(Ran::Done) => break,
             Ok(ran) => return ran,
-            Err(panic) => {
-                if let Err(ran) = items.fail::<R>(&panic) {
-                    return ran;
-                }
-            }
+            Err(panic) => items.fail(panic),
         }
     }
     let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -98,40 +64,111 @@ impl Items<'_> {
         A: DeserializeOwned,
         R: Serialize,
     {
-        while let Some((length, after)) = self.rest.split_first_chunk::<4>() {
-            let Some((item, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize) else {
+        // In registers; what a panic must not lose is written back before user code can run.
+        let (codec, mut rest, mut guess) = (self.codec, self.rest, Guess::FIRST);
+        while !rest.is_empty() {
+            let Some(item) = item::split(rest) else {
                 let message = "the chunk is cut short".to_owned();
                 return Ran::Codec(CodecStep::DecodeArgument, type_name::<A>(), message);
             };
-            self.rest = after;
-            self.begun = begin_item(self.reply);
-            let mut one = Invocation {
-                codec: self.codec,
-                argument: item,
-                reply: self.reply,
-                came: crate::desk::Came::default(),
-                blobs: Vec::new(),
+            rest = item.rest;
+            self.rest = rest;
+            self.begun = self.reply.len();
+            let (step, type_name, message) = match item::decode::<A>(codec, item.bytes) {
+                Ok(argument) => match item::put(codec, &f(argument), self.reply, &mut guess) {
+                    Ok(()) => continue,
+                    Err(message) => (CodecStep::EncodeResult, type_name::<R>(), message),
+                },
+                Err(message) => (CodecStep::DecodeArgument, type_name::<A>(), message),
             };
-            let ended = match worker::failure(function::run_once(&f, &mut one)) {
-                None => self.end::<R>(0),
-                Some(failure) => self.fail::<R>(&failure),
-            };
-            if let Err(ran) = ended {
-                return ran;
-            }
+            self.fail(Failure::Codec { step, type_name: type_name.to_owned(), message });
         }
         Ran::Done
     }
 
     /// Puts a failure in the place of the last item's result.
-    fn fail<R>(&mut self, failure: &Failure) -> Result<(), Ran> {
-        self.reply.truncate(self.begun + 4);
-        self.reply.extend(wire::to_bytes(failure));
-        self.end::<R>(FAILED)
+    #[cold]
+    fn fail(&mut self, failure: Failure) {
+        self.reply.truncate(self.begun);
+        item::put_failure(&wire::failure(failure, u32::MAX as usize), self.reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Codec;
+    use crate::desk::Came;
+
+    /// What panics when it is encoded, if so.
+    struct Trap(bool);
+
+    impl Serialize for Trap {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            assert!(!self.0, "not to be encoded");
+            serializer.serialize_unit()
+        }
     }
 
-    fn end<R>(&mut self, flag: u32) -> Result<(), Ran> {
-        let too_long = |()| Ran::Codec(CodecStep::EncodeResult, type_name::<R>(), TOO_LONG.to_owned());
-        end_item(self.reply, self.begun, flag).map_err(too_long)
+    /// Panics for 1, has a result that panics for 2, and one of `n` bytes for others.
+    fn text(n: usize) -> (String, Trap) {
+        assert!(n != 1, "not to be run");
+        ("x".repeat(n), Trap(n == 2))
+    }
+
+    /// A payload of these numbers; `None` is an item that is none.
+    fn payload(codec: Codec, items: &[Option<usize>]) -> Vec<u8> {
+        let (mut payload, mut guess) = (Vec::new(), Guess::FIRST);
+        for item in items {
+            match item {
+                Some(n) => item::put(codec, n, &mut payload, &mut guess),
+                None => item::put(codec, &[1_u8; 30], &mut payload, &mut guess),
+            }
+            .expect("can be encoded");
+        }
+        payload
+    }
+
+    fn run(codec: Codec, argument: &[u8]) -> (Ran, Vec<u8>) {
+        let mut reply = b"what was there".to_vec();
+        let ran = run_chunk(
+            &text,
+            &mut Invocation { codec, argument, reply: &mut reply, came: Came::default(), blobs: Vec::new() },
+        );
+        assert!(reply.starts_with(b"what was there"));
+        (ran, reply.split_off(14))
+    }
+
+    #[test]
+    fn each_item_has_its_result_or_its_failure_in_its_place() {
+        let items = [0, 1, 2, 300, 1, 2, 2, 5, 9, 127, 128].map(|n| (n != 9).then_some(n));
+        for codec in Codec::available() {
+            let (ran, reply) = run(*codec, &payload(*codec, &items));
+            assert!(matches!(ran, Ran::Done));
+            assert!(took(&reply).is_some_and(|took| took > 0));
+            let mut rest = &reply[REPLY_HEAD..];
+            for item in items {
+                let found = item::split(rest).expect("an item");
+                rest = found.rest;
+                let failure = found.failed.then(|| wire::from_bytes::<Failure>(found.bytes).expect("a failure"));
+                match (item, failure) {
+                    (Some(1), Some(Failure::Panicked { message, .. })) => assert_eq!(message, "not to be run"),
+                    (Some(2), Some(Failure::Panicked { message, .. })) => assert_eq!(message, "not to be encoded"),
+                    (None, Some(Failure::Codec { step, .. })) => assert_eq!(step, CodecStep::DecodeArgument),
+                    (Some(n), None) => {
+                        assert_eq!(item::decode(*codec, found.bytes), Ok(("x".repeat(n), ())), "{codec}");
+                    }
+                    other => panic!("{codec}: {other:?}"),
+                }
+            }
+            assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_cut_short_is_refused() {
+        let whole = payload(Codec::Postcard, &[Some(3), Some(4)]);
+        let (ran, _) = run(Codec::Postcard, &whole[..whole.len() - 1]);
+        assert!(matches!(ran, Ran::Codec(CodecStep::DecodeArgument, ..)), "{ran:?}");
     }
 }

@@ -188,7 +188,7 @@ fn explain_bincode(text: &str) -> String {
 }
 
 /// postcard's own text, and what to make of those that come from serde's self-describing features.
-fn explain(error: &postcard::Error) -> String {
+pub(crate) fn explain(error: &postcard::Error) -> String {
     match error {
         postcard::Error::WontImplement | postcard::Error::SerializeSeqLengthUnknown => {
             format!("{error}{SELF_DESCRIBING}")

@@ -16,8 +16,8 @@
 //! - [`machine`]: the pure state machine.
 //! - `driver`, `slot`, `call`, `supervisor`: who tells the machine what happened and does what it orders.
 //! - [`worker`]: the other side; `wire`: what the two say to each other; `function`: how a function is named;
-//!   `chunk`: how a part of a map is run; `desk`, `blob`, `share`: what travels beside
-//!   an encoded value.
+//!   `chunk`: how a part of a map is run; `item`: what it consists of; `desk`, `blob`, `share`: what travels
+//!   beside an encoded value.
 
 #![deny(unsafe_code)]
 
@@ -43,6 +43,7 @@ pub mod context;
 mod desk;
 pub mod error;
 mod function;
+mod item;
 mod wire;
 pub mod worker;
 

@@ -20,11 +20,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::{Call, Observer, ReplyBytes};
-use crate::chunk::{REPLY_HEAD, TOO_LONG, begin_item, end_item, split_head, split_item};
+use crate::chunk::{self, REPLY_HEAD};
 use crate::error::{CodecError, CodecStep, SubmitError, TaskError};
 use crate::executor::{Executor, encode_error};
 use crate::function::{self, Function, TaskRef};
-use crate::future::{self, Group};
+use crate::future::Group;
+use crate::item::{self, Guess};
 use crate::wire::{self, Failure};
 
 /// How long a chunk should take. To hand one over takes some 10 to 30 µs, most of it for waking the worker: a
@@ -89,8 +90,7 @@ struct Pace {
 impl Pace {
     /// Learns from a chunk that is settled. If its results were taken, that was done then.
     fn learn(&mut self, call: &Call, items: usize) {
-        let took = call.with_reply(|reply| split_head(reply).map(|(took, _)| took)).flatten();
-        if let Some(took) = took {
+        if let Some(took) = call.with_reply(chunk::took).flatten() {
             self.measured(items, took);
         } else if call.failure().is_some() {
             // Its worker is probably lost: the next one to be lost should cost less.
@@ -156,10 +156,14 @@ impl Drop for UnderWay {
 /// A chunk whose results are being yielded.
 struct Current {
     chunk: Chunk,
-    reply: Result<ReplyBytes, TaskError>,
+    /// What the worker sent; empty if there is an error instead.
+    reply: Vec<u8>,
+    error: Option<TaskError>,
     /// The next item, and where its result begins.
     item: usize,
     at: usize,
+    /// Before this item all are in the reply.
+    plain: usize,
 }
 
 impl<'e, F, A, R, I> Map<'e, F, A, R, I>
@@ -341,21 +345,23 @@ where
         };
         // Where the item begins that is too much.
         let mut cut = None;
-        while self.taken.items < size && cut.is_none() {
+        let mut guess = Guess::FIRST;
+        let Taken { items, unsent, payload, whole } = &mut self.taken;
+        // What an attempt has left that panicked.
+        payload.truncate(*whole);
+        while *items < size {
             let Some(input) = self.inputs.next() else { break };
-            let Taken { items, unsent, payload, whole } = &mut self.taken;
-            payload.truncate(*whole);
-            let start = begin_item(payload);
-            let encoded = codec.encode(&input, payload).map_err(|message| encode_error::<A>(codec, message));
-            if let Err(error) =
-                encoded.and_then(|()| end_item(payload, start, 0).map_err(|()| too_long::<A>(codec)))
-            {
-                payload.truncate(start);
+            let start = payload.len();
+            if let Err(message) = item::put(codec, &input, payload, &mut guess) {
+                let error = encode_error::<A>(codec, message);
                 unsent.insert(*items, TaskError::Refused(SubmitError::Codec(error)));
             }
             *items += 1;
             *whole = payload.len();
-            cut = (*whole > bytes_max && start > 0 && *whole > start).then_some(start);
+            if *whole > bytes_max && start > 0 && *whole > start {
+                cut = Some(start);
+                break;
+            }
         }
         let Taken { mut items, unsent, mut payload, whole } = std::mem::take(&mut self.taken);
         payload.truncate(whole);
@@ -383,38 +389,37 @@ where
         }
     }
 
-    fn next_item(&mut self) -> Option<Result<R, TaskError>> {
+    /// Goes on to the next chunk. False if there is none.
+    ///
+    /// # Errors
+    /// What to yield instead of one.
+    #[inline(never)]
+    fn next_chunk(&mut self) -> Result<bool, TaskError> {
         if !self.started {
             if let Err(error) = self.check() {
                 (self.started, self.ended) = (true, true);
-                return Some(Err(TaskError::Refused(error)));
+                return Err(TaskError::Refused(error));
             }
             self.begin();
         }
-        loop {
-            if let Some(current) = &mut self.current
-                && current.item < current.chunk.items
-            {
-                // First: to decode it may panic, and then it is yielded all the same.
-                self.outstanding -= 1;
-                self.yielded += 1;
-                return Some(current.next::<R>(self.executor.codec()));
-            }
-            self.current = None;
-            self.refill();
-            if self.chunks.0.is_empty() {
-                return None;
-            }
-            let Some(chunk) = self.wait_chunk() else {
-                (self.ended, self.outstanding) = (true, 0);
-                self.chunks.cancel();
-                return Some(Err(TaskError::MapTimedOut(self.timeout.unwrap_or_default())));
-            };
-            if let Some(call) = &chunk.call {
-                self.pace.learn(call, chunk.items - chunk.unsent.len());
-            }
-            self.current = Some(Current::new(chunk));
+        if let Some(Current { chunk, .. }) = self.current.take() {
+            self.outstanding -= chunk.items;
+            self.yielded += chunk.items;
         }
+        self.refill();
+        if self.chunks.0.is_empty() {
+            return Ok(false);
+        }
+        let Some(chunk) = self.wait_chunk() else {
+            (self.ended, self.outstanding) = (true, 0);
+            self.chunks.cancel();
+            return Err(TaskError::MapTimedOut(self.timeout.unwrap_or_default()));
+        };
+        if let Some(call) = &chunk.call {
+            self.pace.learn(call, chunk.items - chunk.unsent.len());
+        }
+        self.current = Some(Current::new(chunk));
+        Ok(true)
     }
 }
 
@@ -427,8 +432,20 @@ where
 {
     type Item = Result<R, TaskError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_item()
+        loop {
+            if let Some(current) = &mut self.current
+                && let Some(item) = current.next::<R>(self.executor.codec())
+            {
+                return Some(item);
+            }
+            match self.next_chunk() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 
@@ -436,7 +453,7 @@ impl<F, A, R, I: Iterator> std::fmt::Debug for Map<'_, F, A, R, I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Map")
             .field("chunksize", &self.chunksize)
-            .field("outstanding", &self.outstanding)
+            .field("outstanding", &(self.outstanding - self.current.as_ref().map_or(0, |current| current.item)))
             .finish_non_exhaustive()
     }
 }
@@ -444,32 +461,56 @@ impl<F, A, R, I: Iterator> std::fmt::Debug for Map<'_, F, A, R, I> {
 impl Current {
     fn new(chunk: Chunk) -> Self {
         let reply = chunk.call.as_ref().map_or(Ok(ReplyBytes::EMPTY), |call| call.take_reply());
-        Self { chunk, reply, item: 0, at: REPLY_HEAD }
+        let ((reply, at, _), error) = match reply {
+            Ok(reply) => (reply.into_parts().unwrap_or_default(), None),
+            Err(error) => (<_>::default(), Some(error)),
+        };
+        let plain = if chunk.unsent.is_empty() && error.is_none() { chunk.items } else { 0 };
+        Self { chunk, reply, error, item: 0, at: at + REPLY_HEAD, plain }
     }
 
-    /// The next item's result. There must be one.
-    fn next<R: DeserializeOwned>(&mut self, codec: crate::Codec) -> Result<R, TaskError> {
+    /// The next item's result.
+    #[inline(always)]
+    fn next<R: DeserializeOwned>(&mut self, codec: crate::Codec) -> Option<Result<R, TaskError>> {
+        if self.item < self.plain
+            && let Some(item) = self.reply.get(self.at..).and_then(item::split)
+            && !item.failed
+        {
+            // First: to decode it may panic, and then it is yielded all the same.
+            self.item += 1;
+            self.at = self.reply.len() - item.rest.len();
+            return match item::decode(codec, item.bytes) {
+                Ok(result) => Some(Ok(result)),
+                Err(message) => Some(Err(codec_error::<R>(codec, message))),
+            };
+        }
+        if self.item < self.chunk.items { Some(self.other(codec)) } else { None }
+    }
+
+    /// The next item's result, if there is more to it.
+    #[cold]
+    fn other<R: DeserializeOwned>(&mut self, codec: crate::Codec) -> Result<R, TaskError> {
         let unsent = self.chunk.unsent.remove(&self.item);
         self.item += 1;
-        if let Some(error) = unsent {
+        if let Some(error) = unsent.or_else(|| self.error.clone()) {
             return Err(error);
         }
-        let reply = self.reply.as_ref().map_err(Clone::clone)?.as_slice();
-        let Some((failed, bytes, end)) = split_item(reply, self.at) else {
+        let Some(item) = self.reply.get(self.at..).and_then(item::split) else {
             return Err(codec_error::<R>(codec, "the chunk's reply is cut short".to_owned()));
         };
-        self.at = end;
-        if !failed {
-            return future::decode::<R>(bytes, codec);
+        self.at = self.reply.len() - item.rest.len();
+        if !item.failed {
+            return item::decode(codec, item.bytes).map_err(|message| codec_error::<R>(codec, message));
         }
         let call = self.chunk.call.as_ref().expect("invariant: an item that was sent was sent by a call");
-        Err(wire::from_bytes::<Failure>(bytes).map_or_else(
+        Err(wire::from_bytes::<Failure>(item.bytes).map_or_else(
             || codec_error::<R>(codec, "the item's failure is malformed".to_owned()),
             |failure| call.explain(failure),
         ))
     }
 }
 
+#[cold]
 fn codec_error<R>(codec: crate::Codec, message: String) -> TaskError {
     let type_name = type_name::<R>().to_owned();
     TaskError::Codec(Box::new(CodecError {
@@ -478,8 +519,4 @@ fn codec_error<R>(codec: crate::Codec, message: String) -> TaskError {
         codec: codec.name(),
         message,
     }))
-}
-
-fn too_long<A>(codec: crate::Codec) -> CodecError {
-    encode_error::<A>(codec, TOO_LONG.to_owned())
 }

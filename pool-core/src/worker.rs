@@ -431,7 +431,7 @@ impl AsRef<[u8]> for Whole {
 }
 
 /// What to report of an invocation that returned.
-pub(crate) fn failure(ran: Ran) -> Option<Failure> {
+fn failure(ran: Ran) -> Option<Failure> {
     match ran {
         Ran::Done => None,
         Ran::Codec(step, type_name, message) => {

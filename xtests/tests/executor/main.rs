@@ -119,6 +119,7 @@ const MAP: &[Case] = cases![
     map::chunks_become_small_near_a_known_end,
     map::errors_keep_their_places_in_chunks_of_any_size,
     map::inputs_that_fit_singly_are_not_too_large_together,
+    map::items_of_any_length_keep_their_places,
     map::a_panic_is_an_error_in_its_place,
     map::what_cannot_be_encoded_or_decoded_is_an_error_in_its_place,
     map::a_result_that_cannot_be_decoded_is_an_error_in_its_place,

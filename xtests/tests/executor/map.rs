@@ -202,6 +202,22 @@ pub(crate) fn inputs_that_fit_singly_are_not_too_large_together(subject: &Subjec
     );
 }
 
+/// Lengths that are told in one byte, and others.
+pub(crate) fn items_of_any_length_keep_their_places(subject: &Subject) {
+    let pool = subject.pool(2);
+    let lengths = [0, 1, 126, 127, 128, 129, 3, 70_000, 5, 300_000, 2, 2, 130, 0];
+    let inputs = || lengths.iter().cycle().take(100).map(|length| vec![*length as u8; *length]);
+    for chunksize in [Some(1), Some(2), Some(30), None] {
+        let map = pool.map(|input: Vec<u8>| (input.len(), input), inputs());
+        let map = match chunksize {
+            Some(chunksize) => map.chunksize(chunksize),
+            None => map,
+        };
+        let expected = inputs().map(|input| (input.len(), input));
+        assert!(map.map(|result| result.expect("a result")).eq(expected), "chunks of {chunksize:?}");
+    }
+}
+
 /// CPython: `test_map_exception`, as of 3.16: iteration goes on, also within chunks.
 pub(crate) fn a_panic_is_an_error_in_its_place(subject: &Subject) {
     let pool = subject.pool(2);
