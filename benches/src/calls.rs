@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use process_pool::{Bytes, Context, Executor, TaskHandle};
+use process_pool::{Bytes, Executor, TaskHandle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Result;
 #[cfg(target_os = "linux")]
 use crate::gate::{busy, hold};
 use crate::threads::{Rayon, Slot, Threads};
+use crate::{Result, ours};
 
 pub(crate) fn noop(n: u64) -> u64 {
     n
@@ -58,7 +58,7 @@ macro_rules! pools {
             /// How many calls may be pending; procspawn holds three descriptors for each.
             const PENDING_MAX: usize = usize::MAX;
 
-            fn new(workers: usize, context: &str) -> Result<Self>;
+            fn new(workers: usize, subject: &str) -> Result<Self>;
             fn result<R: Carried>(handle: Self::Handle<R>) -> Result<R>;
             $($(#[$on])* fn $call(&self, argument: $argument) -> Result<Self::Handle<$result>>;)*
         }
@@ -66,8 +66,8 @@ macro_rules! pools {
         impl Pool for Executor {
             type Handle<R: Carried> = TaskHandle<R>;
 
-            fn new(workers: usize, context: &str) -> Result<Self> {
-                Ok(Executor::builder().max_workers(workers).context(context.parse::<Context>()?).build()?)
+            fn new(workers: usize, subject: &str) -> Result<Self> {
+                Ok(Executor::builder().max_workers(workers).context(ours::context(subject)?).build()?)
             }
 
             fn result<R: Carried>(handle: TaskHandle<R>) -> Result<R> {
@@ -147,11 +147,11 @@ pools! {
 macro_rules! with_pool {
     ($subject:expr, $measure:ident($($argument:expr),*)) => {
         match $subject {
-            "threads" => Some($measure::<$crate::threads::Threads>($($argument),*)),
-            "rayon" => Some($measure::<$crate::threads::Rayon>($($argument),*)),
+            "threads/crossbeam" => Some($measure::<$crate::threads::Threads>($($argument),*)),
+            "threads/rayon" => Some($measure::<$crate::threads::Rayon>($($argument),*)),
             #[cfg(unix)]
             "procspawn" => Some($measure::<procspawn::Pool>($($argument),*)),
-            name if name.contains('+') => Some($measure::<process_pool::Executor>($($argument),*)),
+            name if name.starts_with("ours/") => Some($measure::<process_pool::Executor>($($argument),*)),
             _ => None,
         }
     };

@@ -1,19 +1,23 @@
-"""CPython's ProcessPoolExecutor (start method fork), for one workload: prints `figure NAME VALUE` lines.
+"""CPython's pools (start method fork), for one workload: prints `figure NAME VALUE` lines, or `skip WHY`.
 
-Arguments: the workload; `full` or `quick`; how many times as many calls.
+Arguments: the workload; `executor` for `ProcessPoolExecutor`, `pool` for `multiprocessing.Pool`; `full`, `quick` or
+`first` (as full, the first case only); how many times as many calls.
 """
 import collections
+import math
 import multiprocessing
+import multiprocessing.pool
 import os
 import resource
 import signal
 import statistics
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-WORKLOAD, SCALE, TIMES = sys.argv[1], sys.argv[2], int(sys.argv[3])
+WORKLOAD, POOL, SCALE, TIMES = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 CONTEXT = multiprocessing.get_context("fork")
 WORKERS = 2
 clock = time.perf_counter
@@ -27,7 +31,33 @@ def figure(name, value):
     print("figure", name, value, flush=True)
 
 
+class Pool:
+    """`multiprocessing.Pool` with the names of `ProcessPoolExecutor`."""
+
+    def __init__(self, workers):
+        self.pool = CONTEXT.Pool(workers)
+        self.map = self.pool.map
+
+    def submit(self, f, *args):
+        return self.pool.apply_async(f, args)
+
+    def shutdown(self):
+        self.pool.close()
+        self.pool.join()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+
+
+multiprocessing.pool.ApplyResult.result = multiprocessing.pool.ApplyResult.get
+
+
 def pool(workers=WORKERS):
+    if POOL == "pool":
+        return Pool(workers)
     return ProcessPoolExecutor(workers, mp_context=CONTEXT)
 
 
@@ -106,6 +136,36 @@ def w2():
         figure("calls made", count)
 
 
+def w2x():
+    count = of(20_000, 2_000)
+    for case, workers, threads in [
+        ("2 workers", 2, 1),
+        ("16 workers", 16, 1),
+        ("64 workers", 64, 1),
+        ("4 threads", 2, 4),
+        ("16 threads", 2, 16),
+    ]:
+        with pool(workers) as executor:
+            for handle in [executor.submit(work, 10_000) for _ in range(4 * workers)]:
+                handle.result()
+            each, done = count // threads, []
+
+            def calls():
+                handles = [executor.submit(noop, n) for n in range(each)]
+                done.append([handle.result() for handle in handles] == list(range(each)))
+
+            def all_calls():
+                started = [threading.Thread(target=calls) for _ in range(threads - 1)]
+                for thread in started:
+                    thread.start()
+                calls()
+                for thread in started:
+                    thread.join()
+                assert done == [True] * threads
+
+            stretch(all_calls, case, each * threads, lambda seconds, _: each * threads / seconds)
+
+
 def w3():
     count = of(2_000_000, 200_000)
     with pool() as executor:
@@ -115,6 +175,7 @@ def w3():
             assert list(executor.map(noop, range(count), chunksize=1000)) == list(range(count))
 
         stretch(items, "items", count, lambda seconds, _: count / seconds)
+        figure("calls made", count)
 
 
 def w4():
@@ -124,7 +185,8 @@ def w4():
             ("64 KiB", 64 << 10, 4, of(4000, 400)),
             ("1 MiB", 1 << 20, 4, of(400, 40)),
             ("64 MiB", 64 << 20, 2, of(8, 2)),
-        ]:
+        ][: 1 if SCALE == "first" else 3]:
+            figure("calls made", count)
 
             def echoes(blobs, count):
                 pending = collections.deque()
@@ -173,6 +235,29 @@ def w5():
     figure("64 stop", (clock() - start) * 1e3)
 
 
+def primes(start, end):
+    return sum(n > 1 and all(n % factor for factor in range(2, math.isqrt(n) + 1)) for n in range(start, end))
+
+
+def w6():
+    turns, turn, size, first = of(5, 1), 80, 160, 1_000_000
+    alone = together = 0
+    with pool() as executor:
+        warm(executor)
+        for at in range(turns):
+            ranges = [(first + n * size, first + (n + 1) * size) for n in range(at * turn, (at + 1) * turn)]
+            start = clock()
+            expected = [primes(*numbers) for numbers in ranges]
+            alone += clock() - start
+
+            start = clock()
+            handles = [executor.submit(primes, *numbers) for numbers in ranges]
+            counts = [handle.result() for handle in handles]
+            together += clock() - start
+            assert counts == expected
+    figure("speed-up", alone / together)
+
+
 def busy(pid_to):
     os.write(pid_to, os.getpid().to_bytes(4, "little"))
     while True:
@@ -180,6 +265,9 @@ def busy(pid_to):
 
 
 def w7():
+    if POOL == "pool":
+        print("skip a call whose worker is killed never ends")
+        return
     read, write = os.pipe()
     errors, answers = [], []
     for _ in range(of(10, 3)):
@@ -209,8 +297,9 @@ def hold(arrived, leave):
 
 
 def resident():
+    """Memory of its own, in bytes."""
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:"))
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon:"))
 
 
 def w8():
@@ -248,4 +337,5 @@ def mixed():
 
 
 if __name__ == "__main__":
-    {"w1": w1, "w2": w2, "w3": w3, "w4": w4, "w5": w5, "w7": w7, "w8": w8, "mixed": mixed}[WORKLOAD]()
+    workloads = [w1, w2, w2x, w3, w4, w5, w6, w7, w8, mixed]
+    {workload.__name__: workload for workload in workloads}[WORKLOAD]()

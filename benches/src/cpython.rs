@@ -1,9 +1,14 @@
-//! CPython's `ProcessPoolExecutor`, where a `python3` is found.
+//! CPython, where a `python3` is found: `ProcessPoolExecutor`, and `multiprocessing.Pool`.
 
 use std::process::Command;
 
 use crate::table::Figures;
 use crate::{Result, Scale, skip};
+
+/// `ProcessPoolExecutor`.
+pub(crate) const EXECUTOR: &str = "cpython";
+/// `multiprocessing.Pool`.
+pub(crate) const POOL: &str = "cpython/Pool";
 
 const SCRIPT: &str = include_str!("cpython.py");
 
@@ -14,10 +19,18 @@ pub(crate) fn version() -> Result<String> {
     python(&["-c", ask]).map(|text| text.trim().to_owned())
 }
 
-/// Runs one workload.
-pub(crate) fn measure(workload: &str, scale: Scale) -> Result<Figures> {
-    let how = if scale.quick { "quick" } else { "full" };
-    Ok(Figures::read(&python(&["-c", SCRIPT, workload, how, &scale.times.to_string()])?))
+/// Measures one workload of one of the two.
+pub(crate) fn measure(subject: &str, workload: &str, scale: Scale) -> Result<Figures> {
+    let pool = match subject {
+        EXECUTOR => "executor",
+        POOL => "pool",
+        other => return Err(format!("no such subject: {other}").into()),
+    };
+    let text = python(&["-c", SCRIPT, workload, pool, scale.how.name(), &scale.times.to_string()])?;
+    match text.lines().find_map(|line| line.strip_prefix("skip ")) {
+        Some(why) => Err(skip(why)),
+        None => Ok(Figures::read(&text)),
+    }
 }
 
 fn python(args: &[&str]) -> Result<String> {

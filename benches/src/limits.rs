@@ -1,4 +1,4 @@
-//! What the system takes for the least that can be called a round trip: two processes, and nothing else.
+//! What the system takes for the least that can be called a round trip, or a queue: two processes, and nothing else.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,11 +9,22 @@ use rustix::thread::{CpuSet, futex, sched_getaffinity, sched_setaffinity};
 
 use crate::{Result, sys, w1};
 
+/// Measures the limit of this name: µs per round trip, or for `limit/ring` numbers per second.
+pub(crate) fn measure(limit: &str, count: usize) -> Result<f64> {
+    match limit {
+        "limit/pipe" => pipe(count, false),
+        "limit/pipe-apart" => pipe(count, true),
+        "limit/shm" => words(count),
+        "limit/ring" => rings(count),
+        other => Err(format!("no such subject: {other}").into()),
+    }
+}
+
 /// Two processes that send 64 bytes to and fro over two pipes, and wait in `read`. Returns µs per round trip.
 ///
 /// Where the scheduler puts them decides: on one processor it takes a tenth of what it takes on two. With `apart`
 /// each is bound to its own.
-pub(crate) fn pipe(round_trips: usize, apart: bool) -> Result<f64> {
+fn pipe(round_trips: usize, apart: bool) -> Result<f64> {
     let (mut requests, to_child) = std::io::pipe()?;
     let (answers, mut to_parent) = std::io::pipe()?;
     let (mut to_child, mut answers) = (Some(to_child), Some(answers));
@@ -37,9 +48,10 @@ pub(crate) fn pipe(round_trips: usize, apart: bool) -> Result<f64> {
 
 /// Two processes that raise a word each in shared memory, wake the other one, and look at its word for 20 µs
 /// before they sleep. Returns µs per round trip.
-pub(crate) fn futex_spin(round_trips: usize) -> Result<f64> {
+fn words(round_trips: usize) -> Result<f64> {
     const LAST: u32 = u32::MAX;
-    let [ping, pong] = sys::shared_words();
+    let words = sys::shared_words(2 * LINE);
+    let (ping, pong) = (&words[0], &words[LINE]);
     let child = sys::fork(|| {
         let mut seen = 0;
         while seen != LAST {
@@ -57,6 +69,106 @@ pub(crate) fn futex_spin(round_trips: usize) -> Result<f64> {
     raise(ping, LAST);
     waitpid(Pid::from_raw(child), WaitOptions::empty())?;
     Ok(us)
+}
+
+/// Two processes and two rings: one puts numbers into the first, the other takes each from there and puts it into the
+/// second, from which the first takes it. Returns how many go round per second.
+fn rings(count: usize) -> Result<f64> {
+    let count = u32::try_from(count)?;
+    let (there, back) = sys::shared_words(2 * RING).split_at(RING);
+    let child = sys::fork(|| {
+        let (mut calls, mut results) = (RingEnd::of(there), RingEnd::of(back));
+        for _ in 0..count {
+            let number = persist(|| calls.take());
+            persist(|| results.put(number).then_some(()));
+        }
+    });
+    let (mut calls, mut results) = (RingEnd::of(there), RingEnd::of(back));
+    let (mut sent, mut received) = (0, 0);
+    let start = Instant::now();
+    while received < count {
+        persist(|| {
+            let before = (sent, received);
+            while sent < count && calls.put(sent) {
+                sent += 1;
+            }
+            while let Some(number) = results.take() {
+                if number != received {
+                    return Some(Err("another number"));
+                }
+                received += 1;
+            }
+            (before != (sent, received)).then_some(Ok(()))
+        })?;
+    }
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    waitpid(Pid::from_raw(child), WaitOptions::empty())?;
+    Ok(rate)
+}
+
+/// How many words apart two have to be so that they do not share a line of the cache.
+const LINE: usize = 32;
+/// How many numbers a ring holds.
+const SLOTS: usize = 4096;
+/// How many words a ring takes: how many numbers were put, how many were taken, and the numbers.
+const RING: usize = 2 * LINE + SLOTS;
+
+/// One end of a ring.
+struct RingEnd {
+    put: &'static AtomicU32,
+    taken: &'static AtomicU32,
+    slots: &'static [AtomicU32],
+    /// How many numbers this end has put or taken.
+    own: u32,
+    /// How many the other has, as far as was last seen.
+    other: u32,
+}
+
+impl RingEnd {
+    fn of(words: &'static [AtomicU32]) -> Self {
+        Self { put: &words[0], taken: &words[LINE], slots: &words[2 * LINE..], own: 0, other: 0 }
+    }
+
+    /// Puts a number, if there is room.
+    fn put(&mut self, number: u32) -> bool {
+        if self.own - self.other == SLOTS as u32 {
+            self.other = self.taken.load(Ordering::Acquire);
+            if self.own - self.other == SLOTS as u32 {
+                return false;
+            }
+        }
+        self.slots[self.own as usize % SLOTS].store(number, Ordering::Relaxed);
+        self.own += 1;
+        self.put.store(self.own, Ordering::Release);
+        true
+    }
+
+    /// Takes a number, if there is one.
+    fn take(&mut self) -> Option<u32> {
+        if self.own == self.other {
+            self.other = self.put.load(Ordering::Acquire);
+            if self.own == self.other {
+                return None;
+            }
+        }
+        let number = self.slots[self.own as usize % SLOTS].load(Ordering::Relaxed);
+        self.own += 1;
+        self.taken.store(self.own, Ordering::Release);
+        Some(number)
+    }
+}
+
+/// Tries until it succeeds. Now and then the other one may have the processor, where there is but one.
+fn persist<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    loop {
+        for _ in 0..10_000 {
+            if let Some(done) = attempt() {
+                return done;
+            }
+            std::hint::spin_loop();
+        }
+        std::thread::yield_now();
+    }
 }
 
 fn raise(word: &AtomicU32, value: u32) {

@@ -49,7 +49,7 @@ impl Stretch {
     }
 }
 
-pub(crate) use system::{busy_seconds, load, used_by_children};
+pub(crate) use system::{busy_seconds, load, processor, system_name, used_by_children};
 
 /// How many seconds of processor time one second brings, to two threads that do nothing but count: 2, if this
 /// machine really has two processors just now. (A virtual one sometimes has not.)
@@ -193,6 +193,27 @@ pub(crate) mod system {
         sys::used(sys::Whose::Children).cpu_us / 1e6
     }
 
+    /// The system's name and version.
+    pub(crate) fn system_name() -> String {
+        let version = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        format!("Linux {}", version.trim())
+    }
+
+    /// What kind the processors are, in brackets, and whether they are virtual; nothing where it is not told.
+    pub(crate) fn processor() -> String {
+        let info = read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name| {
+            let line = info.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| Some(line.split_once(':')?.1.trim()))
+        };
+        let is_virtual = field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
+        let said = [field("model name"), is_virtual.then_some("virtual")];
+        match said.into_iter().flatten().collect::<Vec<_>>()[..] {
+            [] => String::new(),
+            ref said => format!(" ({})", said.join(", ")),
+        }
+    }
+
     /// The load average of the last minute.
     pub(crate) fn load() -> String {
         let text = read_to_string("/proc/loadavg").unwrap_or_default();
@@ -216,6 +237,14 @@ mod system {
 
     pub(crate) fn used_by_children() -> f64 {
         0.0
+    }
+
+    pub(crate) fn system_name() -> String {
+        std::env::consts::OS.to_owned()
+    }
+
+    pub(crate) fn processor() -> String {
+        String::new()
     }
 
     pub(crate) fn load() -> String {

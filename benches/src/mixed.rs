@@ -14,8 +14,8 @@ pub(crate) const WORKLOAD: Workload = Workload {
     title: "Mixed: 90 % calls of 1 µs, 10 % of 50 ms; 2 workers",
     cases: &[Case { name: "schedule", unit: "× the ideal one" }],
     goals: &[Goal { case: "schedule", who: "", must: &[at_most(1.1, Of::Unit)], aim: &[] }],
-    others: &["cpython", "procspawn", "threads", "rayon"],
-    yardsticks: &["cpython", "threads"],
+    others: &["cpython", "cpython/Pool", "procspawn", "threads/crossbeam", "threads/rayon"],
+    yardsticks: &["cpython", "threads/crossbeam"],
     counts_system_calls: false,
     measure,
 };
@@ -26,7 +26,7 @@ fn measure(subject: &str, scale: Scale) -> Result<Figures> {
     let calls = scale.of(1000, 200);
     match with_pool!(subject, schedule(subject, calls)) {
         Some(figures) => figures,
-        None => cpython::measure("mixed", scale),
+        None => cpython::measure(subject, "mixed", scale),
     }
 }
 

@@ -1,39 +1,47 @@
-//! This library.
+//! This library as a subject: `ours/`, the transport, `+`, the start method, as in `ours/shm+exec`.
 
-use std::time::Instant;
+use std::time::Duration;
 
-use process_pool::{Executor, TaskHandle};
+use process_pool::Context;
+use process_pool::carry::Pipe;
 
-use crate::{Figures, WORKERS};
+use crate::Result;
 
-const ROUND_TRIPS: u64 = 5_000;
-const CALLS: u64 = 100_000;
+/// Pipes that do not spin, which no context's name says.
+pub(crate) const NO_SPIN: &str = "ours/pipe-no-spin+exec";
 
-fn noop(n: u64) -> u64 {
-    n
+/// The subject that a context is, such as `exec+pipe`.
+pub(crate) fn subject(context: &str) -> String {
+    let (start_method, transport) = context.split_once('+').unwrap_or((context, "pipe"));
+    format!("ours/{transport}+{start_method}")
 }
 
-pub(crate) fn run() -> Result<Figures, String> {
-    measure().map_err(|error| error.to_string())
+/// The transport and the start method of a subject, if it is one of ours.
+pub(crate) fn parts(subject: &str) -> Option<(&str, &str)> {
+    subject.strip_prefix("ours/")?.split_once('+')
 }
 
-fn measure() -> Result<Figures, Box<dyn std::error::Error>> {
-    let pool = Executor::builder().max_workers(WORKERS).build()?;
-    // Both workers are up before the clock runs.
-    let warm: Vec<TaskHandle<u64>> = (0..1000).map(|n| pool.submit(noop, n)).collect::<Result<_, _>>()?;
-    warm.into_iter().try_for_each(|handle| handle.result().map(drop))?;
-
-    let start = Instant::now();
-    for n in 0..ROUND_TRIPS {
-        assert_eq!(pool.submit(noop, n)?.result()?, n);
+/// The context that a subject is.
+pub(crate) fn context(subject: &str) -> Result<Context> {
+    let (transport, start_method) = parts(subject).ok_or_else(|| format!("no such subject: {subject}"))?;
+    match transport.strip_suffix("-no-spin") {
+        Some("pipe") => Ok(start_method.parse::<Context>()?.transport(Pipe::new().spin(Duration::ZERO))),
+        _ => Ok(format!("{start_method}+{transport}").parse()?),
     }
-    let round_trip_us = start.elapsed().as_secs_f64() * 1e6 / ROUND_TRIPS as f64;
+}
 
-    let start = Instant::now();
-    let handles: Vec<_> = (0..CALLS).map(|n| pool.submit(noop, n)).collect::<Result<_, _>>()?;
-    for (n, handle) in handles.into_iter().enumerate() {
-        assert_eq!(handle.result()?, n as u64);
+#[cfg(test)]
+mod tests {
+    use super::{NO_SPIN, context, parts, subject};
+
+    #[test]
+    fn a_subject_names_its_context() {
+        assert_eq!(subject("forkserver+shm"), "ours/shm+forkserver");
+        assert_eq!(parts("ours/shm+forkserver"), Some(("shm", "forkserver")));
+        for name in ["exec+pipe", "fork+ipc"] {
+            assert!(format!("{:?}", context(&subject(name)).unwrap()).contains(&name[..4]), "{name}");
+        }
+        assert!(context(NO_SPIN).is_ok());
+        assert!(context("cpython").is_err());
     }
-    let calls_per_s = CALLS as f64 / start.elapsed().as_secs_f64();
-    Ok(Figures { round_trip_us, calls_per_s })
 }

@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::options::Options;
 use crate::table::{Figures, Rounds, Tally, median, short};
-use crate::{Result, Scale, Skip, WORKLOADS, Workload, cpython, meter};
+use crate::{How, Result, Scale, Skip, WORKLOADS, Workload, about, json, markdown, meter, ours};
 
-/// The contexts that are measured where none is named.
-const USUAL: [&str; 4] = ["exec+pipe", "exec+shm", "forkserver+pipe", "forkserver+shm"];
 /// What hangs is a failure: the longest measurement takes a tenth of that.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -23,7 +21,8 @@ pub(crate) fn part(args: &[String]) -> Option<Result<()>> {
     };
     let measure = || {
         let workload = find(workload)?;
-        (workload.measure)(subject, Scale { quick: how == "quick", times: times.parse()? })
+        let how = How::ALL.into_iter().find(|known| known.name() == how).ok_or("no such scale")?;
+        (workload.measure)(subject, Scale { how, times: times.parse()? })
     };
     Some(match measure() {
         Ok(figures) => {
@@ -38,8 +37,21 @@ pub(crate) fn part(args: &[String]) -> Option<Result<()>> {
     })
 }
 
+/// Measures a part of a workload in a process of its own: some start methods find there what a pool before has left
+/// behind. The workload is told of the part behind the subject, after a `#`.
+pub(crate) fn apart(workload: &str, subject: &str, part: &str, scale: Scale) -> Result<Figures> {
+    measure(this_program(workload, &format!("{subject}#{part}"), scale))
+}
+
+/// This program, told to measure one subject so many times as long.
+fn this_program(workload: &str, subject: &str, scale: Scale) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "pool-bench".into()));
+    command.args(["--measure", workload, subject, scale.how.name(), &scale.times.to_string()]);
+    command
+}
+
 fn find(name: &str) -> Result<&'static Workload> {
-    let found = WORKLOADS.iter().find(|workload| workload.name == name).copied();
+    let found = WORKLOADS.iter().find(|workload| workload.name.eq_ignore_ascii_case(name)).copied();
     found.ok_or_else(|| format!("no such workload here: {name}").into())
 }
 
@@ -50,24 +62,17 @@ pub(crate) fn all(options: &Options) -> Result<()> {
         true => WORKLOADS.to_vec(),
         false => names.map(find).collect::<Result<Vec<_>>>()?,
     };
-    let contexts = contexts(options);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    println!("{} interleaved rounds{}", options.rounds, if options.quick { ", quick" } else { "" });
-    println!(
-        "{} {}, {cores} processors, load average {}",
-        std::env::consts::OS,
-        std::env::consts::ARCH,
-        meter::load()
-    );
-    println!("cpython: {}", cpython::version().unwrap_or_else(|why| why.to_string()));
-    if !cfg!(target_os = "linux") {
-        println!("skipped: w5, w7, w8, the limits, and memory: they are measured on Linux only");
-    }
+    // What stands in a README goes to the output, and nothing else.
+    let say = |text: &str| if options.markdown { eprint!("{text}") } else { print!("{text}") };
+    say(&head(options));
+    let contexts = contexts(options, say);
     let perf = perf();
-    if let Err(why) = &perf {
-        println!("system calls are not counted: {why}");
+    match &perf {
+        _ if options.quick => say("system calls are not counted with --quick\n"),
+        Ok(()) => {}
+        Err(why) => say(&format!("system calls are not counted: {why}\n")),
     }
-    let (mut tally, mut failed) = (Tally::default(), 0);
+    let (mut tally, mut failed, mut done) = (Tally::default(), 0, Vec::new());
     for workload in workloads {
         let mut run = Run::new(workload, &contexts, options);
         for _ in 0..options.rounds {
@@ -76,11 +81,22 @@ pub(crate) fn all(options: &Options) -> Result<()> {
         if perf.is_ok() && workload.counts_system_calls && !options.quick {
             run.count_system_calls();
         }
-        tally += run.print();
+        let (text, found) = run.report();
+        say(&text);
+        tally += found;
         failed += run.failed;
+        done.push((workload, run.rounds));
     }
     let Tally { missed, unmeasured } = tally;
-    println!("\n{failed} measurements failed, {missed} musts are MISSED, {unmeasured} could not be measured");
+    say(&format!(
+        "\n{failed} measurements failed, {missed} musts are MISSED, {unmeasured} could not be measured\n"
+    ));
+    if options.markdown {
+        print!("{}", markdown::table(&done, options.rounds));
+    }
+    if let Some(file) = &options.json {
+        std::fs::write(file, json::array(&done)).map_err(|error| format!("{file}: {error}"))?;
+    }
     if failed > 0 {
         return Err("not everything ran".into());
     }
@@ -90,16 +106,34 @@ pub(crate) fn all(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What was measured, and where.
+fn head(options: &Options) -> String {
+    let mut head = format!(
+        "{} interleaved rounds{}\n{}, load average {}\n{}; rustc {}; {}\n",
+        options.rounds,
+        if options.quick { ", quick" } else { "" },
+        about::machine(),
+        meter::load(),
+        about::today(),
+        about::RUSTC,
+        about::python(),
+    );
+    if !cfg!(target_os = "linux") {
+        head += "skipped: w5, w7, w8, the limits, and memory: they are measured on Linux only\n";
+    }
+    head
+}
+
 /// Those that this program knows.
-fn contexts(options: &Options) -> Vec<String> {
-    let wanted = match options.contexts.is_empty() {
-        true => USUAL.map(str::to_owned).to_vec(),
-        false => options.contexts.clone(),
-    };
+fn contexts(options: &Options, say: impl Fn(&str)) -> Vec<String> {
     let known = process_pool::available();
-    let (found, unknown): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|name| known.contains(name));
+    if options.contexts.is_empty() {
+        return known;
+    }
+    let (found, unknown): (Vec<_>, Vec<_>) =
+        options.contexts.iter().cloned().partition(|name| known.contains(name));
     for name in unknown {
-        println!("skipped: {name}: this program knows {}", known.join(", "));
+        say(&format!("skipped: {name}: this program knows {}\n", known.join(", ")));
     }
     found
 }
@@ -119,11 +153,9 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(workload: &'static Workload, contexts: &[String], options: &'a Options) -> Self {
-        // The table of starts is of all of them.
-        let all = workload.name == "w5" && options.contexts.is_empty() && !options.quick;
-        let contexts = if all { process_pool::available() } else { contexts.to_vec() };
         let others = workload.others.iter().filter(|name| cfg!(unix) || **name != "procspawn");
-        let subjects: Vec<_> = others.map(|name| (*name).to_owned()).chain(contexts).collect();
+        let ours = contexts.iter().map(|context| ours::subject(context));
+        let subjects: Vec<_> = others.map(|name| (*name).to_owned()).chain(ours).collect();
         let figures = vec![Vec::new(); subjects.len()];
         Self {
             workload,
@@ -147,21 +179,14 @@ impl<'a> Run<'a> {
 
     fn one(&mut self, subject: &str) -> Option<Figures> {
         let (start, busy, own) = (Instant::now(), meter::busy_seconds(), meter::used_by_children());
-        let measured = measure(self.this_program(subject, 1));
+        let how = if self.options.quick { How::Quick } else { How::Full };
+        let measured = measure(this_program(self.workload.name, subject, Scale { how, times: 1 }));
         if let Some((before, after)) = busy.zip(meter::busy_seconds()) {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
             let foreign = after - before - (meter::used_by_children() - own);
             self.foreign.push((foreign / (start.elapsed().as_secs_f64() * cores)).clamp(0.0, 1.0));
         }
         self.or_note(subject, measured)
-    }
-
-    /// This program, told to measure one subject so many times as long.
-    fn this_program(&self, subject: &str, times: usize) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "pool-bench".into()));
-        let how = if self.options.quick { "quick" } else { "full" };
-        command.args(["--measure", self.workload.name, subject, how, &times.to_string()]);
-        command
     }
 
     fn or_note(&mut self, subject: &str, measured: Result<Figures>) -> Option<Figures> {
@@ -190,7 +215,8 @@ impl<'a> Run<'a> {
             if self.skipped.contains_key(&subject) || subject.starts_with("limit/") {
                 continue;
             }
-            let count = |times| counted(&self.this_program(&subject, times));
+            let count =
+                |times| counted(&this_program(self.workload.name, &subject, Scale { how: How::First, times }));
             match count(1).and_then(|short| Ok((short, count(3)?))) {
                 Ok((short, long)) if long.1 > short.1 => {
                     self.rounds.system_calls.insert(subject, (long.0 - short.0) / (long.1 - short.1));
@@ -203,27 +229,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Prints the tables; returns how many musts are not met.
-    fn print(&self) -> Tally {
-        println!("\n## {}\n", self.workload.title);
+    /// The table, with what is to be known of it; and how many musts are not met.
+    fn report(&self) -> (String, Tally) {
+        let mut text = format!("\n## {}\n\n", self.workload.title);
         for (subject, why) in &self.skipped {
-            println!("skipped: {subject}: {why}\n");
+            text += &format!("skipped: {subject}: {why}\n\n");
         }
-        let tally = self.rounds.print(self.workload.cases, self.workload.goals, self.workload.yardsticks);
+        let (table, tally) = self.rounds.table(self.workload.cases, self.workload.goals, self.workload.yardsticks);
+        text += &table;
         let most = self.foreign.iter().copied().fold(0.0, f64::max);
         let middle = |values: &[f64]| median(values.iter().copied());
         if let Some(foreign) = middle(&self.foreign) {
             let (foreign, most) = (foreign * 100.0, most * 100.0);
-            print!("\nOthers used {foreign:.0} % of the machine (at most {most:.0} %). ");
+            text += &format!("\nOthers used {foreign:.0} % of the machine (at most {most:.0} %). ");
         }
         if let Some(processors) = middle(&self.processors) {
-            println!("Two threads got {} processors. Load average {}.", short(processors), meter::load());
+            text +=
+                &format!("Two threads got {} processors. Load average {}.\n", short(processors), meter::load());
         }
-        #[cfg(target_os = "linux")]
-        if self.workload.name == "w5" {
-            crate::starts::print_table(&self.rounds);
-        }
-        tally
+        (text, tally)
     }
 }
 

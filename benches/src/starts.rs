@@ -3,7 +3,7 @@
 //! - *first result*: from before a pool of two workers is built until it has answered its first call; the median
 //!   of five pools.
 //! - *64 up*: from before the pool is built until the 64th worker runs a call.
-//! - *64 stop*: from the drop of that pool, whose workers are idle, until it returns.
+//! - *64 stop*: from the drop of that pool, whose workers are idle, until it returns. (procspawn kills them.)
 //! - *large parent*: the same where the parent has 1 GiB more.
 //!
 //! Each subject has processes of its own, as small or as large as asked for, so that no memory or thread of
@@ -19,13 +19,13 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use process_pool::Executor;
 use process_pool::spawn::ForkServer;
-use process_pool::{Builder, Context, Executor};
 
-use crate::calls::noop;
-use crate::gate::{Gate, hold};
-use crate::table::{Case, Figures, Goal, Of, Rounds, at_most, median};
-use crate::{Result, Scale, Workload, cpython, sys};
+use crate::calls::{Pool, noop};
+use crate::gate::Gate;
+use crate::table::{Case, Figures, Goal, Of, at_most, median};
+use crate::{Result, Scale, Workload, cpython, ours, sys};
 
 pub(crate) const WORKLOAD: Workload = Workload {
     name: "w5",
@@ -36,23 +36,26 @@ pub(crate) const WORKLOAD: Workload = Workload {
         Case { name: STOP, unit: "ms" },
         Case { name: FIRST_LARGE, unit: "ms" },
         Case { name: UP_LARGE, unit: "ms" },
+        Case { name: STOP_LARGE, unit: "ms" },
     ],
     // 4, 60 and 12 ms where a bare start by `posix_spawn` takes 0.8, 50 and 5; 1, 20 and 12 where a zygote takes
     // 0.3, 6 and 5. The aims are 2, 40 and 8, and 0.5, 10 and 8.
     goals: &[
-        Goal { case: FIRST, who: "exec+", must: &[at_most(5.0, SPAWN)], aim: &[at_most(2.5, SPAWN)] },
-        Goal { case: UP, who: "exec+", must: &[at_most(1.2, SPAWN)], aim: &[at_most(0.8, SPAWN)] },
-        Goal { case: STOP, who: "exec+", must: &[at_most(2.4, SPAWN)], aim: &[at_most(1.6, SPAWN)] },
-        Goal { case: FIRST, who: "forkserver+", must: &[at_most(3.3, FORK)], aim: &[at_most(1.7, FORK)] },
-        Goal { case: UP, who: "forkserver+", must: &[at_most(3.3, FORK)], aim: &[at_most(1.7, FORK)] },
-        Goal { case: STOP, who: "forkserver+", must: &[at_most(2.4, FORK)], aim: &[at_most(1.6, FORK)] },
+        Goal { case: FIRST, who: "+exec", must: &[at_most(5.0, SPAWN)], aim: &[at_most(2.5, SPAWN)] },
+        Goal { case: UP, who: "+exec", must: &[at_most(1.2, SPAWN)], aim: &[at_most(0.8, SPAWN)] },
+        Goal { case: STOP, who: "+exec", must: &[at_most(2.4, SPAWN)], aim: &[at_most(1.6, SPAWN)] },
+        Goal { case: FIRST, who: "+forkserver", must: &[at_most(3.3, FORK)], aim: &[at_most(1.7, FORK)] },
+        Goal { case: UP, who: "+forkserver", must: &[at_most(3.3, FORK)], aim: &[at_most(1.7, FORK)] },
+        Goal { case: STOP, who: "+forkserver", must: &[at_most(2.4, FORK)], aim: &[at_most(1.6, FORK)] },
         // Flat: as far as two medians of such times are ever equal.
-        Goal { case: FIRST_LARGE, who: "exec+", must: &[at_most(1.3, Of::Case(FIRST))], aim: &[] },
-        Goal { case: UP_LARGE, who: "exec+", must: &[at_most(1.3, Of::Case(UP))], aim: &[] },
-        Goal { case: FIRST_LARGE, who: "forkserver+", must: &[at_most(1.3, Of::Case(FIRST))], aim: &[] },
-        Goal { case: UP_LARGE, who: "forkserver+", must: &[at_most(1.3, Of::Case(UP))], aim: &[] },
+        Goal { case: FIRST_LARGE, who: "+exec", must: &[at_most(1.3, Of::Case(FIRST))], aim: &[] },
+        Goal { case: UP_LARGE, who: "+exec", must: &[at_most(1.3, Of::Case(UP))], aim: &[] },
+        Goal { case: STOP_LARGE, who: "+exec", must: &[at_most(1.3, Of::Case(STOP))], aim: &[] },
+        Goal { case: FIRST_LARGE, who: "+forkserver", must: &[at_most(1.3, Of::Case(FIRST))], aim: &[] },
+        Goal { case: UP_LARGE, who: "+forkserver", must: &[at_most(1.3, Of::Case(UP))], aim: &[] },
+        Goal { case: STOP_LARGE, who: "+forkserver", must: &[at_most(1.3, Of::Case(STOP))], aim: &[] },
     ],
-    others: &["cpython", POSIX_SPAWN, ZYGOTE],
+    others: &["cpython", "cpython/Pool", "procspawn", POSIX_SPAWN, ZYGOTE],
     yardsticks: &["cpython", POSIX_SPAWN],
     counts_system_calls: false,
     measure,
@@ -68,6 +71,7 @@ const UP: &str = "64 up";
 const STOP: &str = "64 stop";
 const FIRST_LARGE: &str = "first result, large parent";
 const UP_LARGE: &str = "64 up, large parent";
+const STOP_LARGE: &str = "64 stop, large parent";
 
 const WORKERS: usize = 64;
 /// How much larger the large parent is, in MiB.
@@ -84,40 +88,24 @@ pub(crate) fn main(args: &[String]) -> Option<Result<()>> {
 }
 
 fn measure(subject: &str, scale: Scale) -> Result<Figures> {
-    if subject == "cpython" {
-        return cpython::measure("w5", scale);
+    if subject.starts_with("cpython") {
+        return cpython::measure(subject, "w5", scale);
     }
     let mut figures = Figures::default();
-    for (mib, first, up) in [(0, FIRST, UP), (scale.of(LARGE, LARGE / 4), FIRST_LARGE, UP_LARGE)] {
-        for (what, cases) in [("first", &[first][..]), ("all", &[up, STOP])] {
+    let large = scale.of(LARGE, LARGE / 4);
+    for (mib, first, up, stop) in [(0, FIRST, UP, STOP), (large, FIRST_LARGE, UP_LARGE, STOP_LARGE)] {
+        for (what, cases) in [("first", &[first][..]), ("all", &[up, stop])] {
             let output = this_program().args(["--start", subject, &mib.to_string(), what]).output()?;
             if !output.status.success() {
                 return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
             }
             let text = String::from_utf8_lossy(&output.stdout);
-            // It stops as fast in a large parent, or that would be a figure, too.
-            let wanted = cases.iter().filter(|case| mib == 0 || **case != STOP);
-            for (case, ms) in wanted.zip(text.split_whitespace()) {
+            for (case, ms) in cases.iter().zip(text.split_whitespace()) {
                 figures.push(case, ms.parse()?);
             }
         }
     }
     Ok(figures)
-}
-
-/// Prints how long 64 workers take to be up, beside the bare zygote.
-pub(crate) fn print_table(rounds: &Rounds) {
-    println!("\n{WORKERS} workers up, ms (in brackets: × {ZYGOTE} in the same round)\n");
-    println!("| subject | parent | large parent |\n|---|---:|---:|");
-    for subject in rounds.subjects.iter().filter(|subject| *subject != "cpython") {
-        let cell = |case: &str| {
-            let value = rounds.median(subject, case)?;
-            let ratio = rounds.ratio(subject, case, ZYGOTE, case).map_or("–".to_owned(), |r| format!("{r:.1}"));
-            Some(format!("{value:.1} ({ratio})"))
-        };
-        let cells = [UP, UP_LARGE].map(|case| cell(case).unwrap_or_else(|| "–".to_owned()));
-        println!("| {subject} | {} |", cells.join(" | "));
-    }
 }
 
 fn start(subject: &str, mib: &str, what: &str) -> Result<()> {
@@ -127,8 +115,16 @@ fn start(subject: &str, mib: &str, what: &str) -> Result<()> {
         (ZYGOTE, _) => by_zygote(WORKERS).map(|(up, stop)| vec![up, stop])?,
         (POSIX_SPAWN, "first") => first_of(5, || Ok(by_posix_spawn(1)?.0))?,
         (POSIX_SPAWN, _) => by_posix_spawn(WORKERS).map(|(up, stop)| vec![up, stop])?,
-        (name, "first") => first_result(name)?,
-        (name, _) => by_pool(name)?,
+        ("procspawn", "first") => {
+            first_of(5, || first_result::<procspawn::Pool>(|workers| Pool::new(workers, subject)))?
+        }
+        ("procspawn", _) => by_pool::<procspawn::Pool>(|workers| Pool::new(workers, subject))?,
+        (_, "first") => {
+            let build = builds(subject)?;
+            // After its first pool a process has threads.
+            first_of(if is_fork(subject) { 1 } else { 5 }, || first_result(&build))?
+        }
+        _ => by_pool(builds(subject)?)?,
     };
     std::hint::black_box(&ballast);
     for took in times {
@@ -143,47 +139,44 @@ fn first_of(count: usize, mut one: impl FnMut() -> Result<Duration>) -> Result<V
     Ok(median(seconds.into_iter()).map(Duration::from_secs_f64).into_iter().collect())
 }
 
-/// Makes builders of pools of one context, whose fork server, if it has one, is warm and theirs.
-fn builders(name: &str) -> Result<impl Fn() -> Result<Builder>> {
-    let (name, server) = (name.to_owned(), ForkServer::new());
-    // `Fork` is to find this process with one thread, and has nothing to warm up.
-    let is_cold = name.starts_with("fork+");
-    let builder = move || -> Result<Builder> {
-        let context: Context = name.parse()?;
-        let is_server = name.starts_with("forkserver+");
-        Ok(Executor::builder().context(if is_server { context.start_method(server.clone()) } else { context }))
+/// Whether workers are copies of this process, which is to have one thread then, and has nothing to warm up.
+fn is_fork(subject: &str) -> bool {
+    subject.ends_with("+fork")
+}
+
+/// Builds pools of one context, whose fork server, if it has one, is warm and theirs.
+fn builds(name: &str) -> Result<impl Fn(usize) -> Result<Executor>> {
+    let (subject, server) = (name.to_owned(), ForkServer::new());
+    let build = move |workers| -> Result<Executor> {
+        let context = ours::context(&subject)?;
+        let is_server = subject.ends_with("+forkserver");
+        let context = if is_server { context.start_method(server.clone()) } else { context };
+        Ok(Executor::builder().max_workers(workers).context(context).build()?)
     };
-    if !is_cold {
-        let pool = builder()?.max_workers(1).build()?;
-        pool.submit(noop, 1)?.result()?;
+    if !is_fork(name) {
+        build(1)?.submit(noop, 1)?.result()?;
     }
-    Ok(builder)
+    Ok(build)
 }
 
-fn first_result(name: &str) -> Result<Vec<Duration>> {
-    let builder = builders(name)?;
-    let one = || {
-        let start = Instant::now();
-        let pool = builder()?.max_workers(crate::WORKERS).build()?;
-        pool.submit(noop, 1)?.result()?;
-        Ok(start.elapsed())
-    };
-    // After its first pool a process has threads.
-    first_of(if name.starts_with("fork+") { 1 } else { 5 }, one)
+fn first_result<P: Pool>(build: impl Fn(usize) -> Result<P>) -> Result<Duration> {
+    let start = Instant::now();
+    let pool = build(crate::WORKERS)?;
+    P::result(pool.noop(1)?)?;
+    Ok(start.elapsed())
 }
 
-fn by_pool(name: &str) -> Result<Vec<Duration>> {
-    let builder = builders(name)?;
+fn by_pool<P: Pool>(build: impl Fn(usize) -> Result<P>) -> Result<Vec<Duration>> {
     let gate = Gate::new()?;
     let folder = gate.folder()?;
     let start = Instant::now();
-    let pool = builder()?.max_workers(WORKERS).build()?;
-    let calls = (0..WORKERS).map(|_| Ok(pool.submit(hold, folder.clone())?)).collect::<Result<Vec<_>>>()?;
+    let pool = build(WORKERS)?;
+    let calls = (0..WORKERS).map(|_| pool.hold(folder.clone())).collect::<Result<Vec<_>>>()?;
     gate.arrivals(WORKERS)?;
     let up = start.elapsed();
     gate.open(WORKERS)?;
     for call in calls {
-        call.result()?;
+        P::result(call)?;
     }
     let start = Instant::now();
     drop(pool);

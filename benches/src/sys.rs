@@ -20,20 +20,18 @@ pub(crate) fn fork(child: impl FnOnce()) -> i32 {
     }
 }
 
-/// Two words that a forked child shares, each on a line of its own. They stay until the process ends.
+/// So many words that a forked child shares, all zero. They stay until the process ends.
 ///
 /// # Panics
 /// If the system refuses.
-pub(crate) fn shared_words() -> [&'static AtomicU32; 2] {
+pub(crate) fn shared_words(count: usize) -> &'static [AtomicU32] {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
     let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    let size = count * size_of::<AtomicU32>();
     // SAFETY: a new mapping at a place of the system's choice touches no memory that anybody has.
-    let page = unsafe { mmap_anonymous(std::ptr::null_mut(), 4096, protection, flags) }.expect("a page");
-    [0, 64].map(|offset| {
-        let word = page.wrapping_byte_add(offset).cast();
-        // SAFETY: aligned, within the page, which is zeroed and never unmapped; nothing but atomics is done to it.
-        unsafe { AtomicU32::from_ptr(word) }
-    })
+    let words = unsafe { mmap_anonymous(std::ptr::null_mut(), size, protection, flags) }.expect("some pages");
+    // SAFETY: aligned to a page, as long as that, zeroed and never unmapped; nothing but atomics is done to it.
+    unsafe { std::slice::from_raw_parts(words.cast(), count) }
 }
 
 /// Whose usage is asked for.

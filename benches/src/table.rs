@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::ours;
+
 /// What one subject measured in one round: by case, and by `case.cpu` and `case.switches` what a call cost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures(pub(crate) BTreeMap<String, f64>);
@@ -60,7 +62,7 @@ pub(crate) enum Of {
     Case(&'static str),
 }
 
-/// What is asked of one case of every context over pipe or shm whose name holds `who`.
+/// What is asked of one case of every subject of ours over pipe or shm whose name holds `who`.
 #[derive(Debug)]
 pub(crate) struct Goal {
     pub(crate) case: &'static str,
@@ -69,6 +71,14 @@ pub(crate) struct Goal {
     pub(crate) must: &'static [Bound],
     /// All of them may hold one day.
     pub(crate) aim: &'static [Bound],
+}
+
+impl Goal {
+    /// Whether this subject is to meet it. Of no other transport anything is asked.
+    pub(crate) fn is_of(&self, subject: &str) -> bool {
+        let own = ours::parts(subject).is_some_and(|(transport, _)| transport != "ipc");
+        own && subject.contains(self.who)
+    }
 }
 
 pub(crate) const fn at_least(factor: f64, of: Of) -> Bound {
@@ -146,9 +156,7 @@ impl Rounds {
 
     /// What is asked of this case, and whether it is met. Counts what is not.
     fn verdict(&self, subject: &str, case: &Case, goals: &[Goal], tally: &mut Tally) -> String {
-        // Of no other transport anything is asked.
-        let own = subject.ends_with("+pipe") || subject.ends_with("+shm");
-        let asked = goals.iter().filter(|goal| own && goal.case == case.name && subject.contains(goal.who));
+        let asked = goals.iter().filter(|goal| goal.case == case.name && goal.is_of(subject));
         let text = |goal: &Goal| {
             let holds: Vec<_> = goal.must.iter().map(|bound| self.holds(subject, case.name, bound)).collect();
             let verdict = match (holds.contains(&Some(true)), holds.contains(&Some(false))) {
@@ -184,17 +192,21 @@ impl Rounds {
         }
     }
 
-    /// Prints the table; returns how many musts are not met.
-    pub(crate) fn print(&self, cases: &[Case], goals: &[Goal], yardsticks: &[&'static str]) -> Tally {
+    /// What this case's ratios are to: the first of these that was measured.
+    pub(crate) fn base(&self, case: &str, yardsticks: &[&'static str]) -> Option<&'static str> {
+        yardsticks.iter().find(|base| self.median(base, case).is_some()).copied()
+    }
+
+    /// The table, and how many musts are not met.
+    pub(crate) fn table(&self, cases: &[Case], goals: &[Goal], yardsticks: &[&'static str]) -> (String, Tally) {
         let mut tally = Tally::default();
         let first = yardsticks.first().unwrap_or(&"–");
-        println!(
-            "| subject | what | median | from – to | × {first} | CPU µs | switches | system calls | must, aim |"
+        let mut text = format!(
+            "| subject | what | median | from – to | × {first} | CPU µs | switches | system calls | must, aim |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|---|\n"
         );
-        println!("|---|---|---:|---:|---:|---:|---:|---:|---|");
         for (at, case) in cases.iter().enumerate() {
-            let measured = |base: &&&'static str| self.median(base, case.name).is_some();
-            let base = yardsticks.iter().find(measured).copied();
+            let base = self.base(case.name, yardsticks);
             for subject in &self.subjects {
                 let verdict = self.verdict(subject, case, goals, &mut tally);
                 if verdict.is_empty() && self.median(subject, case.name).is_none() {
@@ -209,24 +221,24 @@ impl Rounds {
                 let calls = self.system_calls.get(subject).filter(|_| at == 0).copied().map(short);
                 let rest =
                     [ratio, cost("cpu"), cost("switches"), calls].map(|cell| cell.unwrap_or("–".to_owned()));
-                println!(
-                    "| {subject} | {}, {} | {value} | {} | {verdict} |",
-                    case.name,
-                    case.unit,
-                    rest.join(" | ")
-                );
+                let (what, unit, rest) = (case.name, case.unit, rest.join(" | "));
+                text += &format!("| {subject} | {what}, {unit} | {value} | {rest} | {verdict} |\n");
             }
         }
-        tally
+        (text, tally)
     }
 
     /// Two cells: the median, and the least and the greatest value.
     fn values_of(&self, subject: &str, case: &str) -> String {
-        let Some(median) = self.median(subject, case) else { return "– | –".to_owned() };
-        let all: Vec<f64> = self.values(subject, case).into_iter().flatten().collect();
-        let least = all.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let Some((least, median, most)) = self.spread(subject, case) else { return "– | –".to_owned() };
         format!("{} | {} – {}", short(median), short(least), short(most))
+    }
+
+    /// The least value, the median, and the greatest.
+    pub(crate) fn spread(&self, subject: &str, case: &str) -> Option<(f64, f64, f64)> {
+        let all = || self.values(subject, case).into_iter().flatten();
+        let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
+        Some((least, median(all())?, most))
     }
 }
 
@@ -288,11 +300,11 @@ mod tests {
 
     #[test]
     fn one_bound_of_a_must_is_enough_and_those_that_are_not_are_counted() {
-        let rounds = rounds(&[("a+pipe", &[Some(40.0)]), ("c", &[Some(10.0)])]);
+        let rounds = rounds(&[("ours/pipe+a", &[Some(40.0)]), ("c", &[Some(10.0)])]);
         let verdict = |must| {
-            let goals = [Goal { case: "calls", who: "+pipe", must, aim: &[] }];
+            let goals = [Goal { case: "calls", who: "pipe+", must, aim: &[] }];
             let mut tally = Tally::default();
-            let text = rounds.verdict("a+pipe", &CASES[0], &goals, &mut tally);
+            let text = rounds.verdict("ours/pipe+a", &CASES[0], &goals, &mut tally);
             assert_eq!(rounds.verdict("c", &CASES[0], &goals, &mut tally), "", "nothing is asked of others");
             (text.rsplit(": ").next().unwrap_or_default().to_owned(), tally.missed, tally.unmeasured)
         };

@@ -3,13 +3,17 @@
 //! The clock is looked at after every hundred calls; the figure is the median of these batches' means, so that
 //! one hiccup of the machine does not count. What is measured of a call is all of it: the argument is made,
 //! encoded, carried, and its result compared.
+//!
+//! `ours/pipe-no-spin+exec` waits in the kernel at once, on both sides, as `limit/pipe` does: two processes that
+//! send 64 bytes to and fro over two pipes. `limit/pipe-apart` are the same, bound to a processor each, and
+//! `limit/shm` two that look at words in shared memory, for 20 µs before they sleep.
 
 use std::time::Instant;
 
 use crate::calls::{Pool, warm, with_pool};
 use crate::meter::Stretch;
 use crate::table::{Bound, Case, Figures, Goal, Of, at_most, median};
-use crate::{Result, Scale, Workload, cpython};
+use crate::{Result, Scale, Workload, cpython, limits, ours};
 
 pub(crate) const WORKLOAD: Workload = Workload {
     name: "w1",
@@ -18,23 +22,33 @@ pub(crate) const WORKLOAD: Workload = Workload {
     goals: &[
         Goal {
             case: "round trip",
-            who: "+shm",
+            who: "/shm+",
             must: &[CPYTHON_SHM],
             aim: &[
-                at_most(1.0, Of::Subject("threads")),
-                at_most(1.0, Of::Subject("rayon")),
-                at_most(3.0, Of::Subject("limit/futex")),
+                at_most(1.0, Of::Subject("threads/crossbeam")),
+                at_most(1.0, Of::Subject("threads/rayon")),
+                at_most(3.0, Of::Subject("limit/shm")),
             ],
         },
+        Goal { case: "round trip", who: "/pipe+", must: &[at_most(0.04, Of::Subject("cpython"))], aim: &[] },
         Goal {
             case: "round trip",
-            who: "+pipe",
-            // The first if it spins, the second if it does not.
-            must: &[at_most(0.04, Of::Subject("cpython")), at_most(1.3, Of::Subject("limit/pipe"))],
+            who: "/pipe-no-spin+",
+            must: &[at_most(1.3, Of::Subject("limit/pipe"))],
             aim: &[],
         },
     ],
-    others: &["cpython", "procspawn", "threads", "rayon", "limit/pipe", "limit/pipe-apart", "limit/futex"],
+    others: &[
+        "cpython",
+        "cpython/Pool",
+        "procspawn",
+        "threads/crossbeam",
+        "threads/rayon",
+        "limit/pipe",
+        "limit/pipe-apart",
+        "limit/shm",
+        ours::NO_SPIN,
+    ],
     yardsticks: &["cpython", "limit/pipe"],
     counts_system_calls: true,
     measure,
@@ -47,10 +61,12 @@ fn measure(subject: &str, scale: Scale) -> Result<Figures> {
     let count = scale.of(20_000, 2_000);
     match with_pool!(subject, pool(subject, count)) {
         Some(figures) => figures,
-        None => match subject {
-            "cpython" => cpython::measure("w1", scale),
-            limit => self::limit(limit, count),
-        },
+        None if subject.starts_with("limit/") => {
+            let mut figures = Figures::default();
+            figures.push("round trip", limits::measure(subject, count)?);
+            Ok(figures)
+        }
+        None => cpython::measure(subject, "w1", scale),
     }
 }
 
@@ -69,25 +85,6 @@ fn pool<P: Pool>(subject: &str, count: usize) -> Result<Figures> {
     figures.push("calls made", count as f64);
     stretch.costs(&mut figures, "round trip", count);
     Ok(figures)
-}
-
-#[cfg(target_os = "linux")]
-fn limit(limit: &str, count: usize) -> Result<Figures> {
-    use crate::limits;
-    let mut figures = Figures::default();
-    let us = match limit {
-        "limit/pipe" => limits::pipe(count, false)?,
-        "limit/pipe-apart" => limits::pipe(count, true)?,
-        "limit/futex" => limits::futex_spin(count)?,
-        other => return Err(format!("no such subject: {other}").into()),
-    };
-    figures.push("round trip", us);
-    Ok(figures)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn limit(_: &str, _: usize) -> Result<Figures> {
-    Err(crate::skip("measured on Linux only"))
 }
 
 /// Runs `call` so often, and returns the median of what a hundred of them took, in µs per call.

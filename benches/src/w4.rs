@@ -4,7 +4,7 @@
 //! length and first bytes are compared. procspawn has two at a time of every size: with more of 1 MiB it
 //! deadlocks.
 //!
-//! `limit/copy` copies a blob to other memory and back, which has been touched before.
+//! `limit/memcpy` copies a blob to other memory and back, which has been touched before.
 //!
 //! *parent* and *worker* are the most memory that they had beyond what they had before, in blobs of 64 MiB:
 //! `RssAnon` of `/proc/PID/status`, looked at every millisecond, in a run of its own after the others; of the
@@ -17,7 +17,7 @@ use process_pool::Bytes;
 use crate::calls::{Pool, warm, with_pool};
 use crate::meter::Stretch;
 use crate::table::{Case, Figures, Goal, Of, at_least, at_most};
-use crate::{Result, Scale, WORKERS, Workload, cpython};
+use crate::{How, Result, Scale, WORKERS, Workload, cpython, run};
 
 pub(crate) const WORKLOAD: Workload = Workload {
     name: "w4",
@@ -32,22 +32,22 @@ pub(crate) const WORKLOAD: Workload = Workload {
         Case { name: "worker, shared", unit: "blobs of memory" },
     ],
     goals: &[
-        echo("64 KiB", "+shm", &[at_least(8.0, CPYTHON)], &[at_least(10.0, CPYTHON)]),
-        echo("1 MiB", "+shm", &[at_least(20.0, CPYTHON)], &[at_least(40.0, CPYTHON)]),
-        echo("64 MiB", "+shm", &[at_least(5.0, CPYTHON)], &[at_least(8.0, CPYTHON)]),
-        echo("64 KiB", "+pipe", &[at_least(2.5, CPYTHON)], &[]),
-        echo("1 MiB", "+pipe", &[at_least(4.0, CPYTHON)], &[]),
-        echo("64 MiB", "+pipe", &[at_least(1.8, CPYTHON)], &[]),
-        echo("parent", "+shm", &[at_most(3.0, Of::Unit)], &[]),
-        echo("worker", "+shm", &[at_most(1.1, Of::Unit)], &[]),
+        echo("64 KiB", "/shm+", &[at_least(8.0, CPYTHON)], &[at_least(10.0, CPYTHON)]),
+        echo("1 MiB", "/shm+", &[at_least(20.0, CPYTHON)], &[at_least(40.0, CPYTHON)]),
+        echo("64 MiB", "/shm+", &[at_least(5.0, CPYTHON)], &[at_least(8.0, CPYTHON)]),
+        echo("64 KiB", "/pipe+", &[at_least(2.5, CPYTHON)], &[]),
+        echo("1 MiB", "/pipe+", &[at_least(4.0, CPYTHON)], &[]),
+        echo("64 MiB", "/pipe+", &[at_least(1.8, CPYTHON)], &[]),
+        echo("parent", "/shm+", &[at_most(3.0, Of::Unit)], &[]),
+        echo("worker", "/shm+", &[at_most(1.1, Of::Unit)], &[]),
     ],
-    others: &["cpython", "procspawn", COPY],
+    others: &["cpython", "cpython/Pool", "procspawn", COPY],
     yardsticks: &["cpython", COPY],
-    counts_system_calls: false,
+    counts_system_calls: true,
     measure,
 };
 
-const COPY: &str = "limit/copy";
+const COPY: &str = "limit/memcpy";
 const CPYTHON: Of = Of::Subject("cpython");
 
 const fn echo(
@@ -72,10 +72,13 @@ fn measure(subject: &str, scale: Scale) -> Result<Figures> {
     if subject == COPY {
         return copy(scale);
     }
+    if let Some((subject, _)) = subject.split_once('#') {
+        return with_pool!(subject, memory(subject, scale)).ok_or("no such subject")?;
+    }
     let window_max = if subject == "procspawn" { 2 } else { usize::MAX };
     match with_pool!(subject, echoes(subject, scale, window_max)) {
         Some(figures) => figures,
-        None => cpython::measure("w4", scale),
+        None => cpython::measure(subject, "w4", scale),
     }
 }
 
@@ -83,16 +86,18 @@ fn echoes<P: Pool>(subject: &str, scale: Scale, window_max: usize) -> Result<Fig
     let mut figures = Figures::default();
     let pool = P::new(WORKERS, subject)?;
     warm(&pool, 1000)?;
-    for (case, size, window, count) in sizes(scale) {
+    for (case, size, window, count) in sizes(scale).into_iter().take(scale.cases()) {
         let window = window.min(window_max);
+        figures.push("calls made", count as f64);
         // Once as many before the clock runs, which finds the blobs and the buffers made.
-        run(&pool, blobs(size, window), window)?;
+        echo_all(&pool, blobs(size, window), window)?;
         let blobs: Vec<_> = blobs(size, window).collect();
-        let stretch = Stretch::of(|| run(&pool, blobs.into_iter(), count))?;
+        let stretch = Stretch::of(|| echo_all(&pool, blobs.into_iter(), count))?;
         stretch.rate(&mut figures, case, (size * count) as f64 / 1e9, count);
     }
-    drop(pool);
-    memory::<P>(subject, scale, &mut figures)?;
+    if scale.how != How::First {
+        figures.0.extend(run::apart("w4", subject, "memory", scale)?.0);
+    }
     Ok(figures)
 }
 
@@ -117,7 +122,7 @@ fn blobs(size: usize, count: usize) -> impl Iterator<Item = Bytes> {
     (0..count).map(move |n| Bytes::from(vec![n as u8 + 1; size]))
 }
 
-fn run<P: Pool>(pool: &P, blobs: impl Iterator<Item = Bytes>, count: usize) -> Result<()> {
+fn echo_all<P: Pool>(pool: &P, blobs: impl Iterator<Item = Bytes>, count: usize) -> Result<()> {
     let shape = |blob: &Bytes| (blob.len(), blob[0]);
     let mut pending = VecDeque::new();
     for blob in blobs {
@@ -138,9 +143,9 @@ fn run<P: Pool>(pool: &P, blobs: impl Iterator<Item = Bytes>, count: usize) -> R
     Ok(())
 }
 
-/// In a pool of its own: a worker's memory is to hold nothing of earlier echoes.
+/// In processes of its own, whose memory is to hold nothing of earlier echoes.
 #[cfg(target_os = "linux")]
-fn memory<P: Pool>(subject: &str, scale: Scale, figures: &mut Figures) -> Result<()> {
+fn memory<P: Pool>(subject: &str, scale: Scale) -> Result<Figures> {
     use crate::meter::system::{Peak, descendants, rss};
     const SIZE: usize = 64 << 20;
     let pool = P::new(WORKERS, subject)?;
@@ -150,17 +155,18 @@ fn memory<P: Pool>(subject: &str, scale: Scale, figures: &mut Figures) -> Result
     let theirs =
         theirs.fold((0.0, 0.0), |(anon, shmem): (f64, f64), rss| (anon.max(rss.anon), shmem.max(rss.shmem)));
     let peak = Peak::watch();
-    run(&pool, blobs(SIZE, 2), scale.of(8, 3))?;
+    echo_all(&pool, blobs(SIZE, 2), scale.of(8, 3))?;
     let (parent, worker) = peak.end();
+    let mut figures = Figures::default();
     let mut push = |case: &str, bytes: f64| figures.push(case, bytes.max(0.0) / SIZE as f64);
     push("parent", parent.anon - own.anon);
     push("worker", worker.anon - theirs.0);
     push("parent, shared", parent.shmem - own.shmem);
     push("worker, shared", worker.shmem - theirs.1);
-    Ok(())
+    Ok(figures)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn memory<P: Pool>(_: &str, _: Scale, _: &mut Figures) -> Result<()> {
-    Ok(())
+fn memory<P: Pool>(_: &str, _: Scale) -> Result<Figures> {
+    Ok(Figures::default())
 }
