@@ -47,6 +47,9 @@ mod item;
 mod wire;
 pub mod worker;
 
+#[doc(hidden)]
+pub mod counted;
+
 pub use blob::Bytes;
 pub use codec::Codec;
 pub use context::{Context, available};

@@ -1,0 +1,42 @@
+//! A door for who counts the instructions of a call: the benches. It promises nothing to others.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::Codec;
+use crate::function::{self, Function, Invocation, Native, Ran, TaskRef};
+use crate::transport::{Payload, Seq};
+use crate::wire::{self, CALL_HEAD_MAX, CallFrame, CallFunction, Kind, Status};
+
+/// Takes a call the whole way that it goes outside of machine and link: encodes the argument and lays out the frame,
+/// reads it as the worker does, calls, lays out the reply, reads that as the parent does. `None` if it goes wrong.
+pub fn there_and_back<F, A, R>(codec: Codec, seq: Seq, f: F, argument: &A, room: &mut [Vec<u8>; 3]) -> Option<R>
+where
+    F: Function<A, R>,
+    A: Serialize + DeserializeOwned + 'static,
+    R: Serialize + DeserializeOwned + 'static,
+{
+    let [encoded, frame, reply] = room;
+    encoded.clear();
+    frame.clear();
+    reply.clear();
+
+    codec.encode(argument, encoded).ok()?;
+    let (task, body) = (TaskRef::Native(function::call(f)), Payload::copied(encoded));
+    frame.extend_from_slice(wire::call_head(seq, &task, &mut [0; CALL_HEAD_MAX]));
+    frame.extend_from_slice(body.as_slice());
+
+    let Some((Kind::Call, rest)) = Kind::split(frame) else { return None };
+    let call = CallFrame::decode(rest)?;
+    let CallFunction::Native { offset, type_hash } = call.function else { return None };
+    let native = Native::resolve(offset, type_hash)?;
+    let Ran::Done = native.run(&mut Invocation { codec, argument: call.argument, reply }) else { return None };
+    let head = wire::reply_head(call.seq, Status::Ok, std::time::Duration::ZERO);
+    encoded.clear();
+    encoded.extend_from_slice(&head);
+    encoded.extend_from_slice(reply);
+
+    let Some((Kind::Reply, rest)) = Kind::split(encoded) else { return None };
+    let (answered, Status::Ok, _, result) = wire::reply(rest)? else { return None };
+    (answered == seq).then(|| codec.decode(result).ok())?
+}
