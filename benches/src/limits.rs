@@ -1,4 +1,5 @@
-//! What the system takes for the least that can be called a round trip, or a queue: two processes, and nothing else.
+//! What the system takes for the least that can be called a round trip, or a queue: two processes, and nothing
+//! else.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,8 +72,8 @@ fn words(round_trips: usize) -> Result<f64> {
     Ok(us)
 }
 
-/// Two processes and two rings: one puts numbers into the first, the other takes each from there and puts it into the
-/// second, from which the first takes it. Returns how many go round per second.
+/// Two processes and two rings: one puts numbers into the first, the other takes each from there and puts it into
+/// the second, from which the first takes it. Returns how many go round per second.
 fn rings(count: usize) -> Result<f64> {
     let count = u32::try_from(count)?;
     let (there, back) = sys::shared_words(2 * RING).split_at(RING);

@@ -22,9 +22,9 @@
 //! the same handles; and `limit/…`, what the system takes for the least that does such a thing. What a machine
 //! lacks is left out, with the reason. A must that is missed is printed; it is a failure with `--strict` only.
 //!
-//! What is asked as a multiple of CPython's is meant for a 3.13 without profile-guided optimisation (PGO). One with
-//! it is 1.1 to 1.5 times as fast. Where there is no Python, the ratios are to the first other yardstick: mostly
-//! a limit.
+//! What is asked as a multiple of CPython's is meant for a 3.13 without profile-guided optimisation (PGO). One
+//! with it is 1.1 to 1.5 times as fast. Where there is no Python, the ratios are to the first other yardstick:
+//! mostly a limit.
 
 mod about;
 mod calls;

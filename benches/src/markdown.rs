@@ -21,7 +21,7 @@ pub(crate) fn table(done: &[(&Workload, Rounds)], rounds: usize) -> String {
         }
     }
     text + &format!(
-        "\nMedians of {rounds} interleaved rounds. In brackets: how many times CPython's figure of the same round.\n\
+        "\nMedians of {rounds} interleaved rounds. In brackets: × CPython's figure of the same round.\n\
          {}, {}; rustc {}; {}.\n",
         about::machine(),
         about::today(),

@@ -37,8 +37,8 @@ pub(crate) fn part(args: &[String]) -> Option<Result<()>> {
     })
 }
 
-/// Measures a part of a workload in a process of its own: some start methods find there what a pool before has left
-/// behind. The workload is told of the part behind the subject, after a `#`.
+/// Measures a part of a workload in a process of its own: some start methods find there what a pool before has
+/// left behind. The workload is told of the part behind the subject, after a `#`.
 pub(crate) fn apart(workload: &str, subject: &str, part: &str, scale: Scale) -> Result<Figures> {
     measure(this_program(workload, &format!("{subject}#{part}"), scale))
 }

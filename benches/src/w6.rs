@@ -1,7 +1,7 @@
 //! W6: counting the primes of some hundred ranges, one call each of a millisecond or more. The figure is the
 //! speed-up: how many times as fast as one thread that counts them, in the same process. The two take turns,
-//! eighty ranges each, so that both have the same share of a machine whose speed drifts. CPython has smaller ranges,
-//! which take it as long.
+//! eighty ranges each, so that both have the same share of a machine whose speed drifts. CPython has smaller
+//! ranges, which take it as long.
 
 use crate::calls::{Pool, primes, warm, with_pool};
 use crate::meter::Stretch;

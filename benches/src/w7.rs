@@ -2,8 +2,9 @@
 //! answered a call that is submitted then; both in ms from the `SIGKILL`, medians of twenty kills. The pool has
 //! one worker, so no other can answer.
 //!
-//! CPython's pool is broken then, so it is a new pool that answers; and its `multiprocessing.Pool` never tells that
-//! a call is lost. `limit/posix_spawn` is a bare child that is killed and waited for, and another that says a byte.
+//! CPython's pool is broken then, so it is a new pool that answers; and its `multiprocessing.Pool` never tells
+//! that a call is lost. `limit/posix_spawn` is a bare child that is killed and waited for, and another that says a
+//! byte.
 
 use std::time::Instant;
 

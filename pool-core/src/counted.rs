@@ -8,8 +8,9 @@ use crate::function::{self, Function, Invocation, Native, Ran, TaskRef};
 use crate::transport::{Payload, Seq};
 use crate::wire::{self, CALL_HEAD_MAX, CallFrame, CallFunction, Kind, Status};
 
-/// Takes a call the whole way that it goes outside of machine and link: encodes the argument and lays out the frame,
-/// reads it as the worker does, calls, lays out the reply, reads that as the parent does. `None` if it goes wrong.
+/// Takes a call the whole way that it goes outside of machine and link: encodes the argument and lays out the
+/// frame, reads it as the worker does, calls, lays out the reply, reads that as the parent does. `None` if it goes
+/// wrong.
 pub fn there_and_back<F, A, R>(codec: Codec, seq: Seq, f: F, argument: &A, room: &mut [Vec<u8>; 3]) -> Option<R>
 where
     F: Function<A, R>,

@@ -7,15 +7,17 @@ use pool_core::WorkerId;
 use pool_core::machine::{Config, How, Input, Machine, OnWorkerLoss, Output, RestartLimit};
 use pool_core::transport::{Claim, Seq};
 
-/// How long each call takes.
-const TOOK: Duration = Duration::from_micros(100);
+/// Calls as short as those that pools are measured with.
+const SHORT: Duration = Duration::from_micros(1);
+/// Calls that are worth a wake-up of another worker.
+const LONG: Duration = Duration::from_micros(100);
 /// How many calls a link can take back at once.
 const SLOTS: usize = 256;
 const WARM: usize = 20;
 
 /// Submits a call, and has its result, before the next.
 pub(crate) fn calls(times: usize) {
-    let mut world = World::new();
+    let mut world = World::new(SHORT);
     for _ in 0..WARM + times {
         world.submit(1);
         world.finish_all();
@@ -25,7 +27,7 @@ pub(crate) fn calls(times: usize) {
 
 /// Submits a thousand calls, then has their results.
 pub(crate) fn batches(times: usize) {
-    let mut world = World::new();
+    let mut world = World::new(SHORT);
     for _ in 0..WARM + times {
         world.submit(1000);
         world.finish_all();
@@ -35,7 +37,7 @@ pub(crate) fn batches(times: usize) {
 
 /// Submits calls, of which the first at one worker takes as long as all the others at the other.
 pub(crate) fn steals(times: usize) {
-    let mut world = World::new();
+    let mut world = World::new(LONG);
     for _ in 0..WARM + times {
         world.submit(64);
         let held = world.fullest();
@@ -50,7 +52,7 @@ pub(crate) fn steals(times: usize) {
 
 /// Submits calls, kills the worker that has most of them, starts another one, and has the results.
 pub(crate) fn losses(times: usize) {
-    let mut world = World::new();
+    let mut world = World::new(LONG);
     for _ in 0..WARM + times {
         world.submit(8);
         let victim = world.fullest();
@@ -65,6 +67,8 @@ pub(crate) fn losses(times: usize) {
 struct World {
     machine: Machine,
     now: Duration,
+    /// How long each call takes.
+    took: Duration,
     workers: Vec<Worker>,
     settled: usize,
     lost: usize,
@@ -77,7 +81,7 @@ struct Worker {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(took: Duration) -> Self {
         let config = Config {
             max_workers: 2,
             call_queue_bound: 3,
@@ -91,7 +95,7 @@ impl World {
             certain_ends: true,
         };
         let machine = Machine::new(config);
-        Self { machine, now: Duration::from_secs(1), workers: Vec::new(), settled: 0, lost: 0, revoked: 0 }
+        Self { machine, now: Duration::from_secs(1), took, workers: Vec::new(), settled: 0, lost: 0, revoked: 0 }
     }
 
     fn submit(&mut self, count: usize) {
@@ -146,8 +150,8 @@ impl World {
     /// A worker answers the call whose turn it is.
     fn finish_one(&mut self, id: WorkerId) {
         let seq = self.worker(id).calls.pop_front().expect("it has one");
-        self.now += TOOK;
-        self.settled += usize::from(self.machine.result(id, seq, TOOK).is_some());
+        self.now += self.took;
+        self.settled += usize::from(self.machine.result(id, seq, self.took).is_some());
         self.machine.refill(id, self.now);
         self.carry_out();
     }

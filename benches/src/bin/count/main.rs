@@ -1,16 +1,17 @@
 //! How many instructions the hot paths take: `cargo run --release -p pool-bench --bin count`.
 //!
-//! Counted by `valgrind --tool=callgrind`, so that nothing else on the machine changes the figure, and compared with
-//! those in `benches/counts.txt`. What differs by more than the tolerance is a failure, in either direction: a file
-//! that says too much would hide the next loss. Where there is no valgrind, or the system is another one, nothing is
-//! compared, and a line says so.
+//! Counted by `valgrind --tool=callgrind`, so that nothing else on the machine changes the figure, and compared
+//! with those in `benches/counts.txt`. What differs by more than the tolerance is a failure, in either direction:
+//! a file that says too much would hide the next loss. Where there is no valgrind, or the system is another one,
+//! nothing is compared, and a line says so.
 //!
-//! Each case runs in a process of its own, twice: once some repetitions and once none, after the same warming up. What
-//! the first takes more, divided by the repetitions, is the figure; so what a start of the program takes is not in it.
+//! Each case runs in a process of its own, twice: once some repetitions and once none, after the same warming up.
+//! What the first takes more, divided by the repetitions, is the figure; so what a start of the program takes is
+//! not in it.
 //!
 //! When a figure has changed: if the change is meant, or another compiler came with it, and `pool-bench` finds the
-//! workloads as fast as before, then write the file anew with `--renew`, and say why in the commit. Another version of
-//! the compiler than the file's may differ more: it inlines at other places.
+//! workloads as fast as before, then write the file anew with `--renew`, and say why in the commit. Another
+//! version of the compiler than the file's may differ more: it inlines at other places.
 
 mod link;
 mod machine;
