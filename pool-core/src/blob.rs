@@ -4,7 +4,7 @@
 //! blob follows behind the value:
 //!
 //! ```text
-//!  count (u32) · length of each (u64) ┃ the encoded value ┃ the blobs, one after the other
+//!  number of the first (u32) · count (u32) · length of each (u64) ┃ the encoded value ┃ the blobs, one after the other
 //! ```
 //!
 //! So it is copied into the link by the side that sends, and out of it by the side that receives, and nowhere else: what
@@ -19,7 +19,7 @@ use std::ops::{Deref, RangeBounds};
 use bytes::Bytes as Shared;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::desk;
+use crate::desk::{self, Blobs};
 use crate::transport::Payload;
 
 /// A blob from this length on travels beside the value it belongs to. Copying a smaller one costs less than that.
@@ -197,9 +197,10 @@ pub(crate) struct Split {
 
 impl Split {
     /// Puts `encoded` and its blobs together. There is one at least.
-    pub(crate) fn new(encoded: &[u8], mut blobs: Vec<Shared>) -> Self {
+    pub(crate) fn new(encoded: &[u8], base: u32, mut blobs: Vec<Shared>) -> Self {
         let count = u32::try_from(blobs.len()).expect("invariant: a mark's number has as many bytes");
-        let mut first = Vec::with_capacity(4 + 8 * blobs.len() + encoded.len());
+        let mut first = Vec::with_capacity(8 + 8 * blobs.len() + encoded.len());
+        first.extend(base.to_le_bytes());
         first.extend(count.to_le_bytes());
         for blob in &blobs {
             first.extend((blob.len() as u64).to_le_bytes());
@@ -221,13 +222,21 @@ impl Split {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) value: std::ops::Range<usize>,
+    /// The number of the first blob.
+    pub(crate) base: u32,
     pub(crate) blobs: Vec<std::ops::Range<usize>>,
 }
 
 impl Table {
+    /// The blobs, as parts of that body.
+    pub(crate) fn cut(&self, body: &Shared) -> Blobs {
+        Blobs::new(self.base, self.blobs.iter().map(|blob| body.slice(blob.clone())))
+    }
+
     /// Reads what a body begins with. `None` if it cannot be.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
-        let (count, rest) = body.split_first_chunk()?;
+        let (base, rest) = body.split_first_chunk()?;
+        let (count, rest) = rest.split_first_chunk()?;
         let count = u32::from_le_bytes(*count) as usize;
         // Looked at first: no memory is taken on the word of a number.
         let (lengths, _) = rest.split_at_checked(count.checked_mul(8)?)?;
@@ -240,8 +249,8 @@ impl Table {
             end = start;
         }
         blobs.reverse();
-        let start = 4 + lengths.len();
-        (start <= end).then_some(Self { value: start..end, blobs })
+        let start = 8 + lengths.len();
+        (start <= end).then_some(Self { value: start..end, base: u32::from_le_bytes(*base), blobs })
     }
 }
 
@@ -249,7 +258,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::codec::Codec;
-    use crate::desk::Came;
+    use crate::desk::{Beside, Came};
 
     fn blob(len: usize, seed: u8) -> Bytes {
         (0..len).map(|n| (n as u8).wrapping_mul(31).wrapping_add(seed)).collect()
@@ -258,16 +267,16 @@ mod tests {
     /// Encodes, lays out, takes apart and decodes.
     fn travel<T: Serialize + serde::de::DeserializeOwned>(codec: Codec, value: &T) -> (T, usize) {
         let mut encoded = Vec::new();
-        let blobs = codec.encode_beside(value, &mut encoded).unwrap();
+        let Beside { base, blobs, .. } = codec.encode_beside(value, &mut encoded).unwrap();
         let count = blobs.len();
         if blobs.is_empty() {
             return (codec.decode(&encoded).unwrap(), 0);
         }
-        let split = Split::new(&encoded, blobs);
+        let split = Split::new(&encoded, base, blobs);
         let body = Shared::from([&split.first, split.blobs.as_slice()].concat());
         assert_eq!(body.len(), split.len());
         let table = Table::read(&body).unwrap();
-        let blobs = table.blobs.into_iter().map(|range| body.slice(range)).collect();
+        let blobs = table.cut(&body);
         (codec.decode_beside(&body[table.value], Came::new(blobs, None)).unwrap(), count)
     }
 
@@ -310,7 +319,8 @@ mod tests {
     fn a_type_that_does_not_take_the_blob_is_told_so() {
         let codec = Codec::default();
         let mut encoded = Vec::new();
-        let blobs = codec.encode_beside(&blob(BLOB_MIN, 1), &mut encoded).unwrap();
+        let beside = codec.encode_beside(&blob(BLOB_MIN, 1), &mut encoded).unwrap();
+        let blobs = Blobs::new(0, beside.blobs.into_iter());
         // To postcard the mark could as well be a `Vec<u8>`.
         let why = codec.decode_beside::<Vec<u8>>(&encoded, Came::new(blobs, None)).unwrap_err();
         assert!(why.contains("Bytes"), "{why}");
@@ -326,28 +336,29 @@ mod tests {
                 let mut inner = Vec::new();
                 let blobs =
                     Codec::default().encode_beside(&self.0, &mut inner).map_err(serde::ser::Error::custom)?;
-                assert_eq!(blobs.len(), 1);
+                assert_eq!(blobs.blobs.len(), 1);
                 (&inner, &self.0).serialize(serializer)
             }
         }
         let blobs = Codec::default().encode_beside(&Outer(blob(BLOB_MIN, 1)), &mut Vec::new()).unwrap();
-        assert_eq!(blobs.len(), 1, "its own, not the inner one's too");
+        assert_eq!(blobs.blobs.len(), 1, "its own, not the inner one's too");
     }
 
     #[test]
     fn tables_that_cannot_be_are_none() {
         let lengths = [1_u64.to_le_bytes(), 3_u64.to_le_bytes()].concat();
-        let good = [2_u32.to_le_bytes().as_slice(), &lengths, b"valueabcd"].concat();
-        assert_eq!(Table::read(&good), Some(Table { value: 20..25, blobs: vec![25..26, 26..29] }));
-        for cut in 0..20 {
+        let head = |count: u32| [7_u32.to_le_bytes(), count.to_le_bytes()].concat();
+        let good = [head(2), lengths, b"valueabcd".to_vec()].concat();
+        assert_eq!(Table::read(&good), Some(Table { value: 24..29, base: 7, blobs: vec![29..30, 30..33] }));
+        for cut in 0..24 {
             assert_eq!(Table::read(&good[..cut]), None, "{cut}");
         }
         for length in [9_u64, u64::MAX, 1 << 63] {
-            let bad = [1_u32.to_le_bytes().as_slice(), &length.to_le_bytes(), b"valueabc"].concat();
+            let bad = [head(1), length.to_le_bytes().to_vec(), b"valueabc".to_vec()].concat();
             assert_eq!(Table::read(&bad), None, "{length}");
         }
-        assert_eq!(Table::read(&u32::MAX.to_le_bytes()), None);
-        assert_eq!(Table::read(&[0, 0, 0, 0, 7]), Some(Table { value: 4..5, blobs: vec![] }));
+        assert_eq!(Table::read(&head(u32::MAX)), None);
+        assert_eq!(Table::read(&[head(0), vec![7]].concat()), Some(Table { value: 8..9, base: 7, blobs: vec![] }));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::WorkerId;
 use crate::blob::{Split, Table};
 use crate::codec::Codec;
-use crate::desk::{Beside, Came};
+use crate::desk::{Beside, Blobs, Came};
 use crate::driver::{Pool, task_error};
 use crate::error::{CodecError, TaskError};
 use crate::executor::encode_error;
@@ -85,7 +85,7 @@ impl Argument {
         let beside =
             codec.encode_argument(value, &mut room).map_err(|message| encode_error::<A>(codec, message))?;
         if !beside.is_empty() {
-            return Ok((Self::of(&room, beside), Some(room)));
+            return Ok((Self::of(room, beside), None));
         }
         if room.len() > Payload::INLINE_MAX {
             return Ok((Self::Whole(room.into()), None));
@@ -94,21 +94,20 @@ impl Argument {
     }
 
     /// An encoded value and what travels beside it.
-    pub(crate) fn of(encoded: &[u8], beside: Beside) -> Self {
+    pub(crate) fn of(encoded: Vec<u8>, beside: Beside) -> Self {
         let shares = beside.shares.map_or_else(Vec::new, |shares| shares.list);
         if beside.blobs.is_empty() {
-            let first = encoded.to_vec();
             return match shares.is_empty() {
-                true => Self::Whole(first.into()),
-                false => Self::Compound(Arc::new(Compound { first, blobs: None, shares })),
+                true => Self::Whole(encoded.into()),
+                false => Self::Compound(Arc::new(Compound { first: encoded, blobs: None, shares })),
             };
         }
-        let Split { first, blobs } = Split::new(encoded, beside.blobs);
+        let Split { first, blobs } = Split::new(&encoded, beside.base, beside.blobs);
         Self::Compound(Arc::new(Compound { first, blobs: Some(blobs), shares }))
     }
 
     /// The encoded value. With blobs, which only what is to be sent has, together with their table.
-    fn value(&self) -> &[u8] {
+    pub(crate) fn value(&self) -> &[u8] {
         match self {
             Self::Whole(payload) => payload.as_slice(),
             Self::Compound(compound) => &compound.first,
@@ -189,22 +188,20 @@ impl ReplyBytes {
     pub(crate) fn decode<R: DeserializeOwned>(self, codec: Codec) -> Result<R, String> {
         let Self::FramedWithBlobs(frame) = self else { return codec.decode(self.as_slice()) };
         let (body, table) = take_apart(frame).ok_or(MALFORMED)?;
-        let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
-        codec.decode_beside(&body[table.value], Came::new(blobs, None))
+        codec.decode_beside(&body[table.value.clone()], Came::new(table.cut(&body), None))
     }
 
     /// The encoded value, where in these bytes it begins, and its blobs.
     ///
     /// # Errors
     /// If it makes no sense.
-    pub(crate) fn into_parts(self) -> Result<(Vec<u8>, usize, Vec<bytes::Bytes>), String> {
+    pub(crate) fn into_parts(self) -> Result<(Vec<u8>, usize, Blobs), String> {
         match self {
-            Self::Held(argument) => Ok((argument.value().to_vec(), 0, Vec::new())),
-            Self::Framed(frame) => Ok((frame, wire::REPLY_HEAD, Vec::new())),
+            Self::Held(argument) => Ok((argument.value().to_vec(), 0, Blobs::default())),
+            Self::Framed(frame) => Ok((frame, wire::REPLY_HEAD, Blobs::default())),
             Self::FramedWithBlobs(frame) => {
                 let (body, table) = take_apart(frame).ok_or(MALFORMED)?;
-                let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
-                Ok((body[table.value].to_vec(), 0, blobs))
+                Ok((body[table.value.clone()].to_vec(), 0, table.cut(&body)))
             }
         }
     }

@@ -8,6 +8,8 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::BLOBS_LEFT;
+use crate::desk::{self, Beside, Desk};
 use crate::error::CodecStep;
 use crate::function::{Invocation, Ran};
 use crate::item::{self, Guess};
@@ -32,16 +34,31 @@ where
     let start = Instant::now();
     let head = invocation.reply.len();
     invocation.reply.extend_from_slice(&[0; REPLY_HEAD]);
-    let mut items =
-        Items { codec: invocation.codec, rest: invocation.argument, reply: invocation.reply, begun: 0 };
-    loop {
-        // One for all: only a panic needs another.
-        match worker::catch(|| items.run(f)) {
-            Ok(Ran::Done) => break,
-            Ok(ran) => return ran,
-            Err(panic) => items.fail(panic),
+    let came = std::mem::take(&mut invocation.came);
+    let mut items = Items {
+        codec: invocation.codec,
+        has_come: !came.is_empty(),
+        rest: invocation.argument,
+        reply: invocation.reply,
+        begun: 0,
+    };
+    let (ran, desk) = Desk::new(Beside::default(), came).work(|| {
+        loop {
+            // One for all: only a panic needs another.
+            match worker::catch(|| items.run(f)) {
+                Ok(ran) => return ran,
+                Err(panic) => items.fail(panic),
+            }
         }
+    });
+    match ran {
+        Ran::Done => {}
+        ran => return ran,
     }
+    if desk.came.left() > 0 && !items.codec.describes() {
+        return Ran::Codec(CodecStep::DecodeArgument, type_name::<A>(), BLOBS_LEFT.to_owned());
+    }
+    invocation.beside = desk.beside.unwrap_or_default();
     let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     items.reply[head..head + REPLY_HEAD].copy_from_slice(&took.to_le_bytes());
     Ran::Done
@@ -50,6 +67,8 @@ where
 /// The items of a chunk that is being run.
 struct Items<'a> {
     codec: crate::Codec,
+    /// Something came beside them.
+    has_come: bool,
     /// Those that have not begun.
     rest: &'a [u8],
     reply: &'a mut Vec<u8>,
@@ -65,7 +84,7 @@ impl Items<'_> {
         R: Serialize,
     {
         // In registers; what a panic must not lose is written back before user code can run.
-        let (codec, mut rest, mut guess) = (self.codec, self.rest, Guess::FIRST);
+        let (codec, has_come, mut rest, mut guess) = (self.codec, self.has_come, self.rest, Guess::FIRST);
         while !rest.is_empty() {
             let Some(item) = item::split(rest) else {
                 let message = "the chunk is cut short".to_owned();
@@ -74,8 +93,12 @@ impl Items<'_> {
             rest = item.rest;
             self.rest = rest;
             self.begun = self.reply.len();
-            let (step, type_name, message) = match item::decode::<A>(codec, item.bytes) {
-                Ok(argument) => match item::put(codec, &f(argument), self.reply, &mut guess) {
+            let argument = match has_come {
+                false => item::decode::<A>(codec, item.bytes),
+                true => desk::open(|| item::decode::<A>(codec, item.bytes)).map_err(desk::explain),
+            };
+            let (step, type_name, message) = match argument {
+                Ok(argument) => match put(codec, &f(argument), self.reply, &mut guess) {
                     Ok(()) => continue,
                     Err(message) => (CodecStep::EncodeResult, type_name::<R>(), message),
                 },
@@ -92,6 +115,17 @@ impl Items<'_> {
         self.reply.truncate(self.begun);
         item::put_failure(&wire::failure(failure, u32::MAX as usize), self.reply);
     }
+}
+
+/// Appends a result to the reply, and leaves at the desk what is to travel beside it.
+#[inline(always)]
+fn put<R: Serialize>(
+    codec: crate::Codec,
+    result: &R,
+    reply: &mut Vec<u8>,
+    guess: &mut Guess,
+) -> Result<(), String> {
+    desk::open(|| item::put(codec, result, reply, guess))
 }
 
 #[cfg(test)]
@@ -133,7 +167,13 @@ mod tests {
         let mut reply = b"what was there".to_vec();
         let ran = run_chunk(
             &text,
-            &mut Invocation { codec, argument, reply: &mut reply, came: Came::default(), blobs: Vec::new() },
+            &mut Invocation {
+                codec,
+                argument,
+                reply: &mut reply,
+                came: Came::default(),
+                beside: Beside::default(),
+            },
         );
         assert!(reply.starts_with(b"what was there"));
         (ran, reply.split_off(14))

@@ -42,6 +42,9 @@ pub enum CodecNameError {
     NotCompiledIn(String),
 }
 
+/// What is said of a value that did not take all blobs that came with it.
+pub(crate) const BLOBS_LEFT: &str = "blobs are left over: what is sent as `Bytes` has to be taken as `Bytes`";
+
 impl Codec {
     /// The codecs of this program, the default first.
     pub fn available() -> &'static [Self] {
@@ -76,8 +79,8 @@ impl Codec {
         self,
         value: &T,
         out: &mut Vec<u8>,
-    ) -> Result<Vec<bytes::Bytes>, String> {
-        desk::encoding(Beside::default(), || self.write(value, out)).map(|beside| beside.blobs)
+    ) -> Result<Beside, String> {
+        desk::encoding(Beside::default(), || self.write(value, out))
     }
 
     /// The same for the argument of a call, which may refer to shared values.
@@ -98,15 +101,13 @@ impl Codec {
     pub(crate) fn decode_beside<T: DeserializeOwned>(self, bytes: &[u8], came: Came) -> Result<T, String> {
         match desk::decoding(came, || self.read(bytes))? {
             // A codec that describes what it writes may have skipped it with the field it was in.
-            (_, left @ 1..) if !self.describes() => Err(format!(
-                "{left} of its blobs are left over: what is sent as `Bytes` has to be taken as `Bytes`"
-            )),
+            (_, 1..) if !self.describes() => Err(BLOBS_LEFT.to_owned()),
             (value, _) => Ok(value),
         }
     }
 
     /// Whether types are told from what is written.
-    fn describes(self) -> bool {
+    pub(crate) fn describes(self) -> bool {
         match self {
             Self::Postcard => false,
             #[cfg(feature = "bincode")]
@@ -116,7 +117,8 @@ impl Codec {
         }
     }
 
-    fn write<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    /// As [`encode`](Self::encode), at the thread's desk.
+    pub(crate) fn write<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Postcard => postcard::serialize_with_flavor(value, Append(out)).map_err(|error| explain(&error)),
             #[cfg(feature = "bincode")]
@@ -131,7 +133,8 @@ impl Codec {
         }
     }
 
-    fn read<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
+    /// As [`decode`](Self::decode), at the thread's desk.
+    pub(crate) fn read<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
         let (value, rest) = match self {
             Self::Postcard => {
                 let (value, rest) = postcard::take_from_bytes(bytes).map_err(|error| explain(&error))?;

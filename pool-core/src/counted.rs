@@ -3,9 +3,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::call::Argument;
 use crate::codec::Codec;
+use crate::desk::{Beside, Came};
 use crate::function::{self, Function, Invocation, Native, Ran, TaskRef};
-use crate::transport::{Payload, Seq};
+use crate::transport::Seq;
 use crate::wire::{self, CALL_HEAD_MAX, CallFrame, CallFunction, Kind, Status};
 
 /// Takes a call the whole way that it goes outside of machine and link: encodes the argument and lays out the
@@ -22,16 +24,19 @@ where
     frame.clear();
     reply.clear();
 
-    codec.encode(argument, encoded).ok()?;
-    let (task, body) = (TaskRef::Native(function::call(f)), Payload::copied(encoded));
-    frame.extend_from_slice(wire::call_head(seq, &task, &mut [0; CALL_HEAD_MAX]));
-    frame.extend_from_slice(body.as_slice());
+    let (body, room) = Argument::encode(codec, argument, std::mem::take(encoded)).ok()?;
+    *encoded = room.unwrap_or_default();
+    let task = TaskRef::Native(function::call(f));
+    frame.extend_from_slice(wire::call_head(seq, &task, &body, &mut [0; CALL_HEAD_MAX]));
+    frame.extend_from_slice(body.value());
 
     let Some((Kind::Call, rest)) = Kind::split(frame) else { return None };
     let call = CallFrame::decode(rest)?;
     let CallFunction::Native { offset, type_hash } = call.function else { return None };
     let native = Native::resolve(offset, type_hash)?;
-    let Ran::Done = native.run(&mut Invocation { codec, argument: call.argument, reply }) else { return None };
+    let (came, beside) = (Came::default(), Beside::default());
+    let mut invocation = Invocation { codec, argument: call.argument, reply, came, beside };
+    let Ran::Done = native.run(&mut invocation) else { return None };
     let head = wire::reply_head(call.seq, Status::Ok, std::time::Duration::ZERO);
     encoded.clear();
     encoded.extend_from_slice(&head);

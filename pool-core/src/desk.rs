@@ -27,6 +27,8 @@ pub(crate) struct Desk {
 /// What travels beside an encoded value.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
+    /// The number of the first blob.
+    pub(crate) base: u32,
     pub(crate) blobs: Vec<Blob>,
     /// `None`: shared values travel inside, as any other.
     pub(crate) shares: Option<Shares>,
@@ -42,16 +44,49 @@ pub(crate) struct Shares {
 /// What came beside an encoded value.
 #[derive(Debug, Default)]
 pub(crate) struct Came {
-    /// With whether it was fetched.
-    blobs: Vec<(Blob, bool)>,
+    pub(crate) blobs: Blobs,
+    /// How often one of them was fetched.
+    fetched: usize,
     /// Where a worker keeps shared values, if the value refers to them.
     shelf: Option<Rc<Shelf>>,
+}
+
+/// Blobs that came beside a value. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blobs {
+    /// The number of the first.
+    pub(crate) base: u32,
+    /// `None` is as good as none.
+    pub(crate) list: Option<Arc<Vec<Blob>>>,
+}
+
+impl Blobs {
+    pub(crate) fn new(base: u32, blobs: impl Iterator<Item = Blob>) -> Self {
+        Self { base, list: Some(Arc::new(blobs.collect())) }
+    }
+
+    fn get(&self, number: u32) -> Option<&Blob> {
+        self.list.as_ref()?.get(number.checked_sub(self.base)? as usize)
+    }
+
+    fn len(&self) -> usize {
+        self.list.as_ref().map_or(0, |blobs| blobs.len())
+    }
 }
 
 impl Beside {
     /// For the argument of a call, which may refer to shared values.
     pub(crate) fn of_call(codec: Codec) -> Self {
-        Self { blobs: Vec::new(), shares: Some(Shares { codec, list: Vec::new() }) }
+        Self { shares: Some(Shares { codec, list: Vec::new() }), ..Self::default() }
+    }
+
+    /// Splits off what belongs to the values behind the first `count` blobs. Which shared values they refer to is not
+    /// known, so it may be all of them.
+    pub(crate) fn split_off(&mut self, count: usize) -> Self {
+        let blobs = self.blobs.split_off(count);
+        let shares =
+            self.shares.as_ref().map(|Shares { codec, list }| Shares { codec: *codec, list: list.clone() });
+        Self { base: self.base + count as u32, blobs, shares }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -60,19 +95,25 @@ impl Beside {
 }
 
 impl Came {
-    pub(crate) fn new(blobs: Vec<Blob>, shelf: Option<Rc<Shelf>>) -> Self {
-        Self { blobs: blobs.into_iter().map(|blob| (blob, false)).collect(), shelf }
+    pub(crate) fn new(blobs: Blobs, shelf: Option<Rc<Shelf>>) -> Self {
+        Self { blobs, fetched: 0, shelf }
     }
 
-    /// How many blobs nobody has fetched.
-    fn left(&self) -> usize {
-        self.blobs.iter().filter(|(_, is_fetched)| !is_fetched).count()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blobs.len() == 0 && self.shelf.is_none()
+    }
+
+    /// How many blobs nobody has fetched. (One may be fetched twice where a type is guessed.)
+    pub(crate) fn left(&self) -> usize {
+        self.blobs.len().saturating_sub(self.fetched)
     }
 }
 
 thread_local! {
     static DESK: Cell<Desk> = const { Cell::new(Desk::EMPTY) };
     static IS_OPEN: Cell<bool> = const { Cell::new(false) };
+    /// How many blobs were ever left.
+    static TALLY: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Puts things back as they were, whatever happens.
@@ -91,7 +132,15 @@ impl Drop for Before {
 }
 
 impl Desk {
-    const EMPTY: Self = Self { beside: None, came: Came { blobs: Vec::new(), shelf: None }, trouble: None };
+    const EMPTY: Self = Self {
+        beside: None,
+        came: Came { blobs: Blobs { base: 0, list: None }, fetched: 0, shelf: None },
+        trouble: None,
+    };
+
+    pub(crate) fn new(beside: Beside, came: Came) -> Self {
+        Self { beside: Some(beside), came, trouble: None }
+    }
 
     /// Says of an error what is known here.
     fn explain(&mut self, error: String) -> String {
@@ -125,7 +174,7 @@ pub(crate) fn closed<T>(f: impl FnOnce() -> T) -> T {
 
 /// Runs `f`, which encodes a value, and collects what is to travel beside it.
 pub(crate) fn encoding(beside: Beside, f: impl FnOnce() -> Result<(), String>) -> Result<Beside, String> {
-    let (encoded, mut desk) = Desk { beside: Some(beside), ..Desk::EMPTY }.work(|| open(f));
+    let (encoded, mut desk) = Desk::new(beside, Came::default()).work(|| open(f));
     encoded.map_err(|error| desk.explain(error))?;
     Ok(desk.beside.unwrap_or_default())
 }
@@ -134,6 +183,12 @@ pub(crate) fn encoding(beside: Beside, f: impl FnOnce() -> Result<(), String>) -
 pub(crate) fn decoding<T>(came: Came, f: impl FnOnce() -> Result<T, String>) -> Result<(T, usize), String> {
     let (value, mut desk) = Desk { came, ..Desk::EMPTY }.work(|| open(f));
     value.map(|value| (value, desk.came.left())).map_err(|error| desk.explain(error))
+}
+
+/// Says of an error what is known at this desk, which may be closed.
+#[cold]
+pub(crate) fn explain(error: String) -> String {
+    peek(|desk| desk.explain(error))
 }
 
 /// Notes what goes wrong here. Returns what to tell the codec.
@@ -145,21 +200,41 @@ pub(crate) fn trouble(what: String) -> String {
 /// Leaves a blob to travel beside its value, if anything may. Returns its number.
 pub(crate) fn leave_blob(blob: &Blob) -> Option<u32> {
     with(|desk| {
-        let blobs = &mut desk.beside.as_mut()?.blobs;
-        let number = u32::try_from(blobs.len()).ok()?;
-        blobs.push(blob.clone());
+        let beside = desk.beside.as_mut()?;
+        let number = beside.base.checked_add(u32::try_from(beside.blobs.len()).ok()?)?;
+        beside.blobs.push(blob.clone());
+        TALLY.with(|tally| tally.set(tally.get().wrapping_add(1)));
         Some(number)
     })?
 }
 
+/// Changes when a blob is left. Quicker to ask for than [`left`].
+#[inline(always)]
+pub(crate) fn tally() -> usize {
+    TALLY.with(Cell::get)
+}
+
+/// How many blobs lie here to travel beside values, and how many bytes they have in all. The desk may be closed.
+pub(crate) fn left() -> (usize, usize) {
+    peek(|desk| {
+        let blobs = desk.beside.as_ref().map_or(&[][..], |beside| &beside.blobs);
+        (blobs.len(), blobs.iter().map(Blob::len).sum())
+    })
+}
+
+/// Takes back the blobs that were left after the first `count`. The desk may be closed.
+pub(crate) fn keep(count: usize) {
+    let gone = peek(|desk| desk.beside.as_mut().map(|beside| beside.blobs.split_off(count)));
+    // Dropped here: their owner may use the desk.
+    drop(gone);
+}
+
 /// Fetches a blob. `None`: what is decoded has all that it needs inside.
 pub(crate) fn fetch_blob(number: u32) -> Result<Option<Blob>, String> {
-    let fetched = with(|desk| match desk.came.blobs.get_mut(number as usize) {
-        Some((blob, is_fetched)) => {
-            *is_fetched = true;
-            Ok(blob.clone())
-        }
-        None => Err(format!("there is no blob number {number}")),
+    let fetched = with(|desk| {
+        let blob = desk.came.blobs.get(number).ok_or_else(|| format!("there is no blob number {number}"))?;
+        desk.came.fetched += 1;
+        Ok(blob.clone())
     });
     fetched.transpose()
 }
@@ -188,13 +263,14 @@ pub(crate) fn shelf() -> Option<Rc<Shelf>> {
 
 /// Looks at the desk, if it is open. A thread at its end has none any more: everything stays in its value then.
 fn with<T>(f: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-    if !IS_OPEN.with(Cell::get) {
-        return None;
-    }
+    IS_OPEN.with(Cell::get).then(|| peek(f))
+}
+
+fn peek<T>(f: impl FnOnce(&mut Desk) -> T) -> T {
     let mut desk = replace(Desk::EMPTY);
     let value = f(&mut desk);
     replace(desk);
-    Some(value)
+    value
 }
 
 fn replace(desk: Desk) -> Desk {

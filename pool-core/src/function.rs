@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::Codec;
-use crate::desk::Came;
+use crate::desk::{Beside, Came};
 use crate::error::CodecStep;
 
 /// A function that a pool can run: a fn item, or a closure that captures nothing.
@@ -75,8 +75,8 @@ pub(crate) struct Invocation<'a> {
     pub(crate) reply: &'a mut Vec<u8>,
     /// What has come beside the argument.
     pub(crate) came: Came,
-    /// The blobs that are to travel beside the result.
-    pub(crate) blobs: Vec<bytes::Bytes>,
+    /// What is to travel beside the result.
+    pub(crate) beside: Beside,
 }
 
 /// How an invocation ended, if it did not panic.
@@ -273,8 +273,8 @@ pub(crate) fn run_once<A: DeserializeOwned, R: Serialize>(
     };
     let result = f(argument);
     match codec.encode_beside(&result, invocation.reply) {
-        Ok(blobs) => {
-            invocation.blobs = blobs;
+        Ok(beside) => {
+            invocation.beside = beside;
             Ran::Done
         }
         Err(message) => Ran::Codec(CodecStep::EncodeResult, type_name::<R>(), message),

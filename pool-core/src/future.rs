@@ -30,11 +30,6 @@ pub enum TaskState {
 
 pub(crate) type Decode<R> = fn(ReplyBytes, Codec) -> Result<R, TaskError>;
 
-/// Decodes a result of type `R`.
-pub(crate) fn decode<R: DeserializeOwned>(bytes: &[u8], codec: Codec) -> Result<R, TaskError> {
-    codec.decode(bytes).map_err(|message| decode_error::<R>(codec, message))
-}
-
 /// Decodes a result of type `R` out of the reply that it came in.
 pub(crate) fn decode_reply<R: DeserializeOwned>(reply: ReplyBytes, codec: Codec) -> Result<R, TaskError> {
     reply.decode(codec).map_err(|message| decode_error::<R>(codec, message))

@@ -78,7 +78,7 @@ pub(crate) fn put<T: Serialize>(
     let start = bytes.len();
     if guess.long {
         bytes.extend_from_slice(&[0; LONG_HEAD]);
-        let encoded = codec.encode(value, bytes);
+        let encoded = codec.write(value, bytes);
         return close_long(bytes, start, encoded, guess);
     }
     bytes.push(0);
@@ -139,7 +139,7 @@ fn close_long(
     }
 }
 
-/// As [`Codec::encode`], inlined as far as that pays off: the default codec's part.
+/// As [`Codec::write`], inlined as far as that pays off: the default codec's part.
 #[inline(always)]
 fn encode<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>) -> Result<(), String> {
     match codec {
@@ -148,11 +148,11 @@ fn encode<T: Serialize>(codec: Codec, value: &T, bytes: &mut Vec<u8>) -> Result<
             value.serialize(&mut serializer).map_err(|error| told(&error))
         }
         #[cfg(any(feature = "bincode", feature = "messagepack"))]
-        _ => codec.encode(value, bytes),
+        _ => codec.write(value, bytes),
     }
 }
 
-/// As [`Codec::decode`], inlined as far as that pays off: the default codec's part.
+/// As [`Codec::read`], inlined as far as that pays off: the default codec's part.
 #[inline(always)]
 pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<T, String> {
     match codec {
@@ -166,7 +166,7 @@ pub(crate) fn decode<T: DeserializeOwned>(codec: Codec, bytes: &[u8]) -> Result<
             }
         }
         #[cfg(any(feature = "bincode", feature = "messagepack"))]
-        _ => codec.decode(bytes),
+        _ => codec.read(bytes),
     }
 }
 

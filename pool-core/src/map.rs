@@ -13,14 +13,16 @@ use std::any::type_name;
 use std::collections::BTreeMap;
 use std::iter::Fuse;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::{Call, Observer, ReplyBytes};
+use crate::call::{Argument, Call, Observer, ReplyBytes};
 use crate::chunk::{self, REPLY_HEAD};
+use crate::desk::{self, Beside, Blobs, Came, Desk};
 use crate::error::{CodecError, CodecStep, SubmitError, TaskError};
 use crate::executor::{Executor, encode_error};
 use crate::function::{self, Function, TaskRef};
@@ -130,6 +132,17 @@ struct Taken {
     payload: Vec<u8>,
     /// So much of the payload is of whole items.
     whole: usize,
+    /// What is to travel beside them.
+    beside: Option<Beside>,
+    /// So many of the blobs there are of whole items, and so many bytes.
+    blobs: (usize, usize),
+}
+
+/// Where an item begins that is too much for its chunk.
+#[derive(Clone, Copy)]
+struct Cut {
+    at: usize,
+    blobs: (usize, usize),
 }
 
 /// Chunks that are submitted and not yet yielded; what nobody will ask for any more is cancelled.
@@ -159,6 +172,8 @@ struct Current {
     /// What the worker sent; empty if there is an error instead.
     reply: Vec<u8>,
     error: Option<TaskError>,
+    /// What came beside it.
+    blobs: Blobs,
     /// The next item, and where its result begins.
     item: usize,
     at: usize,
@@ -290,12 +305,12 @@ where
             if self.outstanding + size > bound {
                 return;
             }
-            let (mut chunk, payload) = self.take_chunk(size);
+            let (mut chunk, argument) = self.take_chunk(size);
             if chunk.items == 0 {
                 self.ended = true;
                 return;
             }
-            self.submit(&mut chunk, payload);
+            self.submit(&mut chunk, argument);
             let number = self.next;
             self.next += 1;
             self.outstanding += chunk.items;
@@ -309,13 +324,13 @@ where
         }
     }
 
-    fn submit(&mut self, chunk: &mut Chunk, payload: Vec<u8>) {
+    fn submit(&mut self, chunk: &mut Chunk, argument: Argument) {
         let sent = chunk.items - chunk.unsent.len();
         if sent == 0 {
             return;
         }
         let task = TaskRef::Native(function::chunk(self.f));
-        match self.executor.submit_encoded(task, payload.into()) {
+        match self.executor.submit_encoded(task, argument) {
             Ok(call) => {
                 if self.chunksize.is_none() {
                     self.pace.probe.get_or_insert_with(|| (Arc::clone(&call), sent));
@@ -337,44 +352,68 @@ where
 
     /// Takes inputs and encodes them until there are `size`, or as many bytes as a chunk should have. To take one
     /// or to encode it may panic; those before it stay, and the next attempt goes on behind them.
-    fn take_chunk(&mut self, size: usize) -> (Chunk, Vec<u8>) {
+    fn take_chunk(&mut self, size: usize) -> (Chunk, Argument) {
+        let codec = self.executor.codec();
+        let mut beside = self.taken.beside.take().unwrap_or_else(|| Beside::of_call(codec));
+        beside.blobs.truncate(self.taken.blobs.0);
+        let (cut, desk) = Desk::new(beside, Came::default()).work(|| {
+            // Caught, since what those before it have left at the desk has to stay.
+            std::panic::catch_unwind(AssertUnwindSafe(|| self.take(size)))
+        });
+        let mut beside = desk.beside.unwrap_or_default();
+        let cut = match cut {
+            Ok(cut) => cut,
+            Err(panic) => {
+                self.taken.beside = Some(beside);
+                std::panic::resume_unwind(panic);
+            }
+        };
+        let Taken { mut items, unsent, mut payload, whole, blobs, .. } = std::mem::take(&mut self.taken);
+        payload.truncate(whole);
+        if let Some(cut) = cut {
+            items -= 1;
+            self.pace.size = items.min(self.pace.size);
+            let taken = &mut self.taken;
+            taken.payload = payload.split_off(cut.at);
+            (taken.items, taken.whole) = (1, taken.payload.len());
+            taken.beside = Some(beside.split_off(cut.blobs.0));
+            taken.blobs = (blobs.0 - cut.blobs.0, blobs.1 - cut.blobs.1);
+        } else {
+            // The next one will be about as long.
+            self.taken.payload = Vec::with_capacity(payload.len());
+        }
+        (Chunk { call: None, items, unsent }, Argument::of(payload, beside))
+    }
+
+    /// Takes inputs, and leaves at the desk what is to travel beside them. Where the last one begins, if it is too much.
+    fn take(&mut self, size: usize) -> Option<Cut> {
         let codec = self.executor.codec();
         let bytes_max = match self.chunksize {
             Some(_) => usize::MAX,
             None => CHUNK_BYTES.min(self.executor.payload_max()),
         };
-        // Where the item begins that is too much.
-        let mut cut = None;
         let mut guess = Guess::FIRST;
-        let Taken { items, unsent, payload, whole } = &mut self.taken;
+        let Taken { items, unsent, payload, whole, blobs, .. } = &mut self.taken;
         // What an attempt has left that panicked.
         payload.truncate(*whole);
         while *items < size {
             let Some(input) = self.inputs.next() else { break };
-            let start = payload.len();
-            if let Err(message) = item::put(codec, &input, payload, &mut guess) {
-                let error = encode_error::<A>(codec, message);
+            let (cut, tally) = (Cut { at: payload.len(), blobs: *blobs }, desk::tally());
+            if let Err(message) = desk::open(|| item::put(codec, &input, payload, &mut guess)) {
+                let error = encode_error::<A>(codec, desk::explain(message));
                 unsent.insert(*items, TaskError::Refused(SubmitError::Codec(error)));
+                desk::keep(blobs.0);
             }
             *items += 1;
             *whole = payload.len();
-            if *whole > bytes_max && start > 0 && *whole > start {
-                cut = Some(start);
-                break;
+            if desk::tally() != tally {
+                *blobs = desk::left();
+            }
+            if *whole + blobs.1 > bytes_max && cut.at > 0 && *whole > cut.at {
+                return Some(cut);
             }
         }
-        let Taken { mut items, unsent, mut payload, whole } = std::mem::take(&mut self.taken);
-        payload.truncate(whole);
-        if let Some(start) = cut {
-            items -= 1;
-            self.pace.size = items.min(self.pace.size);
-            self.taken.payload = payload.split_off(start);
-            (self.taken.items, self.taken.whole) = (1, self.taken.payload.len());
-        } else {
-            // The next one will be about as long.
-            self.taken.payload = Vec::with_capacity(payload.len());
-        }
-        (Chunk { call: None, items, unsent }, payload)
+        None
     }
 
     /// The next chunk whose call is settled; `None` if the deadline passes first.
@@ -461,12 +500,14 @@ impl<F, A, R, I: Iterator> std::fmt::Debug for Map<'_, F, A, R, I> {
 impl Current {
     fn new(chunk: Chunk) -> Self {
         let reply = chunk.call.as_ref().map_or(Ok(ReplyBytes::EMPTY), |call| call.take_reply());
-        let ((reply, at, _), error) = match reply {
+        let ((reply, at, blobs), error) = match reply {
+            // Of what makes no sense, no item does.
             Ok(reply) => (reply.into_parts().unwrap_or_default(), None),
             Err(error) => (<_>::default(), Some(error)),
         };
-        let plain = if chunk.unsent.is_empty() && error.is_none() { chunk.items } else { 0 };
-        Self { chunk, reply, error, item: 0, at: at + REPLY_HEAD, plain }
+        let is_plain = chunk.unsent.is_empty() && error.is_none() && blobs.list.is_none();
+        let plain = if is_plain { chunk.items } else { 0 };
+        Self { chunk, reply, error, blobs, item: 0, at: at + REPLY_HEAD, plain }
     }
 
     /// The next item's result.
@@ -500,7 +541,9 @@ impl Current {
         };
         self.at = self.reply.len() - item.rest.len();
         if !item.failed {
-            return item::decode(codec, item.bytes).map_err(|message| codec_error::<R>(codec, message));
+            let came = Came::new(self.blobs.clone(), None);
+            let decoded = desk::decoding(came, || item::decode(codec, item.bytes));
+            return decoded.map(|(result, _)| result).map_err(|message| codec_error::<R>(codec, message));
         }
         let call = self.chunk.call.as_ref().expect("invariant: an item that was sent was sent by a call");
         Err(wire::from_bytes::<Failure>(item.bytes).map_or_else(

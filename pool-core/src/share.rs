@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::blob::Table;
 use crate::call::{Argument, lock};
 use crate::codec::Codec;
-use crate::desk::{self, Beside, Came};
+use crate::desk::{self, Came};
 use crate::slot::{Letter, Slot};
 use crate::wire;
 
@@ -156,8 +156,8 @@ impl Share {
     fn encode<T: Serialize>(codec: Codec, value: &T) -> Result<Self, String> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut encoded = Vec::new();
-        let blobs = codec.encode_beside(value, &mut encoded)?;
-        let value = Argument::of(&encoded, Beside { blobs, shares: None });
+        let beside = codec.encode_beside(value, &mut encoded)?;
+        let value = Argument::of(encoded, beside);
         Ok(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), codec, value, holders: Mutex::default() })
     }
 
@@ -240,7 +240,6 @@ impl Shelf {
             return self.codec.decode(body);
         }
         let table = Table::read(body).ok_or("the table of its blobs is malformed")?;
-        let blobs = table.blobs.into_iter().map(|blob| body.slice(blob)).collect();
-        self.codec.decode_beside(&body[table.value], Came::new(blobs, None))
+        self.codec.decode_beside(&body[table.value.clone()], Came::new(table.cut(body), None))
     }
 }

@@ -28,7 +28,7 @@ use crate::blob::{Split, Table};
 use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
-use crate::desk::Came;
+use crate::desk::{Beside, Blobs, Came};
 use crate::function::{Invocation, Native, Ran, Tasks};
 use crate::share::Shelf;
 use crate::spawner::{Arrival, Entry};
@@ -303,7 +303,7 @@ impl<'a> Worker<'a> {
         }
         let shelf = call.has_shares.then(|| Rc::clone(&self.shelf));
         if !call.has_blobs {
-            return self.run(&call, call.argument, Came::new(Vec::new(), shelf), reply);
+            return self.run(&call, call.argument, Came::new(Blobs::default(), shelf), reply);
         }
         // Its blobs are lent to the function, which may keep them.
         let lent = Arc::new(Lent(std::mem::take(frame)));
@@ -339,10 +339,10 @@ impl<'a> Worker<'a> {
         seq: Seq,
         took: Duration,
         result: &[u8],
-        ran: Result<Vec<bytes::Bytes>, Failure>,
+        ran: Result<Beside, Failure>,
     ) -> Result<(), String> {
-        let fits = ran.and_then(|blobs| {
-            let split = (!blobs.is_empty()).then(|| Split::new(result, blobs));
+        let fits = ran.and_then(|Beside { base, blobs, .. }| {
+            let split = (!blobs.is_empty()).then(|| Split::new(result, base, blobs));
             let size = split.as_ref().map_or(result.len(), Split::len) + wire::REPLY_HEAD;
             match size > self.frame_max {
                 true => Err(Failure::TooLarge { size: size as u64, max: self.frame_max as u64 }),
@@ -363,15 +363,15 @@ impl<'a> Worker<'a> {
         sent.map_err(|error| format!("cannot reply: {error}"))
     }
 
-    /// Runs a function. The encoded result goes to `reply`, and the blobs that travel beside it are returned.
+    /// Runs a function. The encoded result goes to `reply`, and what travels beside it is returned.
     fn invoke(
         &self,
         function: &CallFunction<'_>,
         argument: &[u8],
         came: Came,
         reply: &mut Vec<u8>,
-    ) -> Result<Vec<bytes::Bytes>, Failure> {
-        let mut invocation = Invocation { codec: self.codec, argument, reply, came, blobs: Vec::new() };
+    ) -> Result<Beside, Failure> {
+        let mut invocation = Invocation { codec: self.codec, argument, reply, came, beside: Beside::default() };
         let ran = match function {
             CallFunction::Native { .. } if !self.same_image => {
                 return Err(Failure::UnknownTask(
@@ -402,7 +402,7 @@ impl<'a> Worker<'a> {
             // copy ends here, without flushing or running what the worker will run itself.
             std::process::abort();
         }
-        failure(ran?).map_or(Ok(invocation.blobs), Err)
+        failure(ran?).map_or(Ok(invocation.beside), Err)
     }
 }
 
@@ -413,10 +413,10 @@ struct Lent(Vec<u8>);
 
 impl Lent {
     /// Takes the argument apart from its blobs, which keep the frame.
-    fn split<'a>(self: &'a Arc<Self>, body: &'a [u8]) -> Option<(&'a [u8], Vec<bytes::Bytes>)> {
+    fn split<'a>(self: &'a Arc<Self>, body: &'a [u8]) -> Option<(&'a [u8], Blobs)> {
         let table = Table::read(body)?;
         let frame = bytes::Bytes::from_owner(Whole(Arc::clone(self)));
-        let blobs = table.blobs.into_iter().map(|blob| frame.slice_ref(&body[blob])).collect();
+        let blobs = table.cut(&frame.slice_ref(body));
         Some((&body[table.value], blobs))
     }
 }

@@ -57,6 +57,8 @@ const SHARED: &[Case] = cases![
     shared::elsewhere_a_shared_value_travels_as_what_it_holds,
     shared::a_shared_blob_and_a_shared_value_of_several_pools,
     shared::a_shared_value_that_cannot_travel_fails_its_calls_only,
+    shared::a_map_takes_a_shared_value_to_each_worker_once,
+    shared::a_map_carries_blobs_of_every_size_past_failures_and_panics,
 ];
 
 const CANCEL: &[Case] = cases![

@@ -1,5 +1,6 @@
 //! Values that calls share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use process_pool::{Bytes, Codec, Shared, SubmitError, TaskError, TaskHandle};
@@ -153,4 +154,61 @@ pub(crate) fn a_shared_value_that_cannot_travel_fails_its_calls_only(subject: &S
     }
     let calls: Vec<TaskHandle<u32>> = (0..3).map(|_| submit(&pool, pid, ())).collect();
     assert!(calls.into_iter().all(|call| call.result().is_ok()));
+}
+
+pub(crate) fn a_map_takes_a_shared_value_to_each_worker_once(subject: &Subject) {
+    let (pool, model) = (subject.pool(2), model(subject));
+    let before = ENCODED.load(Ordering::Relaxed);
+    for (at, found) in (0..).zip(pool.map(look, (0..10_000).map(|at| (model.clone(), at)))) {
+        let (_, decoded, weight) = found.expect("a result");
+        assert_eq!((decoded, weight), (1, at));
+    }
+    assert_eq!(ENCODED.load(Ordering::Relaxed) - before, 1);
+}
+
+/// What comes back of a blob; of some nothing does.
+fn turned((n, blob): (usize, Bytes)) -> (usize, Bytes, Bytes) {
+    assert!(n % 11 != 3, "on purpose");
+    (n, blob.iter().rev().copied().collect(), blob.slice(blob.len() / 2..))
+}
+
+fn blob(n: usize) -> Bytes {
+    let len = [0, 10, 15_000, 16_384, 100_000, 700_000][n % 6];
+    (0..len).map(|at| (at * 31 + n) as u8).collect()
+}
+
+pub(crate) fn a_map_carries_blobs_of_every_size_past_failures_and_panics(subject: &Subject) {
+    let pool = subject.pool(2);
+    for chunksize in [None, Some(1), Some(7)] {
+        let inputs = (0..60).map(|n| {
+            // Caught by the loop below; the inputs before it stay.
+            assert!(n % 25 != 24, "no input");
+            (n, blob(n))
+        });
+        let mut map = pool.map(turned, inputs);
+        if let Some(chunksize) = chunksize {
+            map = map.chunksize(chunksize);
+        }
+        let mut expected = (0..60).filter(|n| n % 25 != 24);
+        let mut panics = 0;
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| map.next())) {
+                Err(_) => panics += 1,
+                Ok(None) => break,
+                Ok(Some(result)) => {
+                    let n = expected.next().expect("no more results than inputs");
+                    match result {
+                        Ok((number, back, half)) => {
+                            let blob = blob(n);
+                            assert!(n % 11 != 3 && number == n, "{n} {number}");
+                            assert!(back.iter().eq(blob.iter().rev()) && *half == blob[blob.len() / 2..], "{n}");
+                        }
+                        Err(TaskError::Panicked(_)) => assert_eq!(n % 11, 3),
+                        Err(error) => panic!("{n}: {error}"),
+                    }
+                }
+            }
+        }
+        assert_eq!((expected.next(), panics), (None, 2), "{chunksize:?}");
+    }
 }
