@@ -231,6 +231,8 @@ impl Events {
 }
 
 impl LinkEvents for Events {
+    fn arriving(&self) {}
+
     fn frame(&self, _: Cow<'_, [u8]>) {
         self.says();
     }
