@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{PipeWriter, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -125,7 +125,7 @@ pub(crate) fn storm(targets: &[u64], mut random: impl FnMut() -> Vec<u8> + Send)
 fn worker(ticket: Ticket) -> JoinHandle<()> {
     let mut channel = Shm::new().connector().connect(ticket).expect("the worker connects");
     thread::spawn(move || {
-        let (mut frame, blank) = (Vec::new(), vec![3; 5 << 20]);
+        let (mut frame, blank) = (Vec::new(), payloads()[SIZES.len() - 1].as_slice());
         for n in 0.. {
             // Whatever it finds, it ends.
             if !matches!(channel.recv(&mut frame), Ok(true)) {
@@ -145,7 +145,6 @@ struct Parent {
     link: Box<dyn Link>,
     events: Arc<Events>,
     next: u64,
-    payloads: Vec<Payload>,
 }
 
 impl Parent {
@@ -153,8 +152,7 @@ impl Parent {
         let events = Arc::new(Events::default());
         let shm = Shm::new().spin(Duration::from_micros(20));
         let (link, ticket) = shm.open(Arc::clone(&events) as Arc<dyn LinkEvents>).expect("a link");
-        let payloads = SIZES.iter().map(|size| Payload::copied(&vec![7; *size])).collect();
-        (Self { link, events, next: 0, payloads }, ticket)
+        (Self { link, events, next: 0 }, ticket)
     }
 
     fn acts(&mut self, dice: &mut Dice<'_>) {
@@ -162,7 +160,7 @@ impl Parent {
             0..3 => {
                 // No more under way than a link has to remember.
                 if self.next < 500 {
-                    let body = &self.payloads[usize::from(dice.byte()) % SIZES.len()];
+                    let body = &payloads()[usize::from(dice.byte()) % SIZES.len()];
                     self.link.send(Outgoing { seq: Some(Seq(self.next)), head: b"head", body });
                     self.next += 1;
                 }
@@ -192,6 +190,12 @@ impl Parent {
         assert_eq!(told.wrong, None);
         assert!(!matches!(told.closed, Some(Closed::Io(_))), "{:?}", told.closed);
     }
+}
+
+/// One of each size, the largest last. Made once: they take longer than a play.
+fn payloads() -> &'static [Payload; SIZES.len()] {
+    static PAYLOADS: OnceLock<[Payload; SIZES.len()]> = OnceLock::new();
+    PAYLOADS.get_or_init(|| SIZES.map(|size| vec![7; size].into()))
 }
 
 /// What a link has told.
