@@ -73,7 +73,8 @@ pub(crate) fn workers_let_go_of_what_nobody_shares_any_more(subject: &Subject) {
     let mut have: Vec<u32> = calls.into_iter().map(|call| call.result().expect("a result").0).collect();
     assert_eq!(traces(&path), [], "it is shared");
     drop(model);
-    (have.sort_unstable(), have.dedup());
+    have.sort_unstable();
+    have.dedup();
     assert!(have.iter().all(|worker| workers.contains(worker)));
     have.push(std::process::id());
     eventually("all have let go of it", || {
