@@ -6,6 +6,8 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pool_os::parent_fds::ParentFd;
 
@@ -65,8 +67,32 @@ pub enum Muting {
 }
 
 /// Bytes that travel through the descriptors themselves.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Fds;
+#[derive(Debug, Default)]
+pub struct Fds {
+    widened: Widened,
+}
+
+/// Whether a pipe was asked to hold more, once something was written that it cannot take at once.
+///
+/// Each time it is full a process goes to sleep and another is woken. Pipes that carry small things stay small: a user
+/// may have so many bytes in pipes, and no more.
+#[derive(Debug, Default)]
+pub struct Widened(AtomicBool);
+
+impl Widened {
+    /// `len` bytes are to be written to `pipe`.
+    pub fn prepare(&self, pipe: impl AsFd, len: usize) {
+        /// What a pipe holds unless told otherwise.
+        const NARROW: usize = 64 * 1024;
+        if len > NARROW && !self.0.swap(true, Ordering::Relaxed) {
+            // What a user without privileges may ask for. If that is refused, it goes on as it is.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1024 * 1024);
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            let _ = pipe;
+        }
+    }
+}
 
 impl Stream for Fds {
     fn read(&self, fd: &ParentFd, _: bool, to: &mut Vec<u8>, max: usize) -> io::Result<usize> {
@@ -82,6 +108,7 @@ impl Stream for Fds {
     }
 
     fn write(&self, fd: &ParentFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.widened.prepare(fd, slices.iter().map(|slice| slice.len()).sum());
         Ok(rustix::io::writev(fd, slices)?)
     }
 

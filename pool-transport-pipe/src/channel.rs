@@ -10,6 +10,8 @@ use pool_core::transport::{Channel, Connector, Ticket};
 use pool_link::channel::{StreamChannel, WorkerStream};
 use pool_link::claims::Board;
 use pool_link::page::Page;
+#[cfg(unix)]
+use pool_link::stream::Widened;
 
 use crate::ticket::{NAME, WorkerEnd};
 
@@ -26,7 +28,12 @@ impl Connector for PipeConnector {
         let end = WorkerEnd::from_ticket(ticket)?;
         let page = end.page.map(Page::open).transpose()?;
         let board = page.map(|page| Arc::new(page) as Arc<dyn Board>);
-        let pipes = Pipes { read: end.read.into(), write: end.write.into() };
+        let pipes = Pipes {
+            read: end.read.into(),
+            write: end.write.into(),
+            #[cfg(unix)]
+            widened: Widened::default(),
+        };
         Ok(Box::new(StreamChannel::new(pipes, board, end.frame_max)))
     }
 }
@@ -35,6 +42,8 @@ impl Connector for PipeConnector {
 struct Pipes {
     read: PipeReader,
     write: PipeWriter,
+    #[cfg(unix)]
+    widened: Widened,
 }
 
 impl WorkerStream for Pipes {
@@ -52,6 +61,8 @@ impl WorkerStream for Pipes {
     }
 
     fn write_all(&mut self, parts: [&[u8]; 3]) -> io::Result<()> {
+        #[cfg(unix)]
+        self.widened.prepare(&self.write, parts.iter().map(|part| part.len()).sum());
         write_all(&mut self.write, parts)
     }
 }

@@ -33,8 +33,11 @@ impl Host {
         // Without a page the link works all the same, it only cannot revoke.
         let (page, page_fd) = Page::create().ok().unzip();
         let board = page.map(|page| Arc::new(page) as Arc<dyn Board>);
-        let link =
-            self.0.open(LinkParts { frame_max, read, write, stream: Arc::new(Fds), board }, spin, events)?;
+        let link = self.0.open(
+            LinkParts { frame_max, read, write, stream: Arc::<Fds>::default(), board },
+            spin,
+            events,
+        )?;
         let end = WorkerEnd { frame_max, read: worker_read, write: worker_write, page: page_fd };
         Ok((link, end.into_ticket()))
     }
