@@ -124,7 +124,9 @@ pub fn worker_main() -> WorkerMain {
     #[cfg(feature = "ipc")]
     let main = main.transport(context::Way { name: "ipc", make: || Box::new(carry::Ipc::new()) });
     #[cfg(all(any(target_os = "linux", target_os = "android"), feature = "shm"))]
-    let main = main.transport(context::Way { name: "shm", make: || Box::new(carry::Shm::new()) });
+    let main = main
+        .transport(context::Way { name: "shm", make: || Box::new(carry::Shm::new()) })
+        .default_transport(|| if carry::Shm::is_supported() { "shm" } else { "pipe" });
     main
 }
 

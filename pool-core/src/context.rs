@@ -38,6 +38,8 @@ pub(crate) struct Registry {
     /// Those of start methods that have no name.
     pub(crate) entries: Vec<Box<dyn Entry>>,
     pub(crate) ways: Vec<Way>,
+    /// Chooses another than the platform's.
+    pub(crate) default_transport: Option<fn() -> &'static str>,
     /// For workers of start methods whose workers begin elsewhere than in `main`, too.
     pub(crate) tasks: Tasks,
 }
@@ -60,8 +62,14 @@ const START_METHODS: &[(&str, &str)] =
 /// The transports there are.
 const TRANSPORTS: &[&str] = &["pipe", "ipc", "shm"];
 
-/// The default context, on every platform.
-const DEFAULT: (&str, &str) = ("exec", "pipe");
+/// The default start method, on every platform.
+const DEFAULT_METHOD: &str = "exec";
+
+/// The default transport: the platform's, unless this program has found that it does not work here.
+fn default_transport() -> &'static str {
+    let usual = if cfg!(any(target_os = "linux", target_os = "android")) { "shm" } else { "pipe" };
+    REGISTRY.get().and_then(|known| known.default_transport).map_or(usual, |choose| choose())
+}
 
 /// A name that no context has, or one that this program lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,15 +112,16 @@ impl<T: fmt::Debug + ?Sized> fmt::Debug for Choice<T> {
 /// A start method and a transport.
 ///
 /// By name, with [`parse`](str::parse): a start method, `"exec"` (`"spawn"`, as CPython calls it), `"forkserver"`
-/// or `"fork"`, with a transport, `"pipe"`, `"shm"` (Linux) or `"ipc"`, as in `"forkserver+shm"`; without one it is
-/// `pipe`. By value: [`Context::new`].
+/// or `"fork"`, with a transport, `"pipe"`, `"shm"` (Linux) or `"ipc"`, as in `"forkserver+pipe"`; without one it is
+/// the default. By value: [`Context::new`].
 ///
 /// The default does not depend on what is compiled in; if it is not, building a pool without naming another context
 /// is an error that names the feature.
 ///
 /// | platform | default |
 /// |---|---|
-/// | Linux, other Unix, Windows | `exec+pipe` |
+/// | Linux | `exec+shm`; `exec+pipe` where the system refuses memory to share (no `memfd_create`) |
+/// | other Unix, Windows | `exec+pipe` |
 pub struct Context {
     start_method: Choice<dyn Spawner>,
     transport: Choice<dyn Transport>,
@@ -174,7 +183,8 @@ fn missing(what: &'static str, name: &str) -> ResolveError {
 
 impl Default for Context {
     fn default() -> Self {
-        Self { start_method: Choice::Named(DEFAULT.0.to_owned()), transport: Choice::Named(DEFAULT.1.to_owned()) }
+        let (method, transport) = (DEFAULT_METHOD.to_owned(), default_transport().to_owned());
+        Self { start_method: Choice::Named(method), transport: Choice::Named(transport) }
     }
 }
 
@@ -188,7 +198,7 @@ impl FromStr for Context {
     type Err = ContextError;
 
     fn from_str(text: &str) -> Result<Self, ContextError> {
-        let (method, transport) = text.split_once('+').unwrap_or((text, DEFAULT.1));
+        let (method, transport) = text.split_once('+').unwrap_or_else(|| (text, default_transport()));
         let registered = REGISTRY.get();
         let own_method = registered.is_some_and(|known| known.start_methods.iter().any(|own| own.name == method));
         let method = match START_METHODS.iter().find(|(name, _)| *name == method) {

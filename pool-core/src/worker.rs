@@ -79,6 +79,13 @@ impl WorkerMain {
         self
     }
 
+    /// Has contexts that name no transport use the one that `choose` names, where the platform's usual one may not work.
+    /// It is asked when it is needed, in the parent.
+    pub fn default_transport(mut self, choose: fn() -> &'static str) -> Self {
+        self.registry.default_transport = Some(choose);
+        self
+    }
+
     /// Adds a task that a parent calls by name
     /// ([`Executor::submit_named`](crate::Executor::submit_named)). It may capture what it likes.
     pub fn task<A, R>(mut self, name: &str, f: impl Fn(A) -> R + Send + Sync + 'static) -> Self

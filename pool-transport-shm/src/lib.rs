@@ -72,9 +72,10 @@ impl Shm {
         Self { frame_max: FRAME_MAX, spin: SPIN, host: Arc::default() }
     }
 
-    /// Whether links can be opened on this system at all: on Linux.
-    pub const fn is_supported() -> bool {
-        cfg!(any(target_os = "linux", target_os = "android"))
+    /// Whether links can be opened on this system at all: on Linux, unless the kernel is older than 3.17 or a filter
+    /// keeps this process from `memfd_create`. Asked once.
+    pub fn is_supported() -> bool {
+        Host::is_supported()
     }
 
     /// Sets the largest frame, in bytes, of links opened from now on; at most 4 GiB less two bytes.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use pool_core::transport::{Link, LinkEvents, Ticket};
@@ -26,6 +26,12 @@ impl Default for Host {
 }
 
 impl Host {
+    pub(crate) fn is_supported() -> bool {
+        static IS_SUPPORTED: OnceLock<bool> = OnceLock::new();
+        // A file has no pages before it is written to.
+        *IS_SUPPORTED.get_or_init(|| Segment::create().is_ok())
+    }
+
     pub(crate) fn open(
         &self,
         frame_max: usize,
