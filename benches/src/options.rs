@@ -5,7 +5,8 @@ pub(crate) const USAGE: &str =
     "usage: pool-bench [--workload NAME,…] [--context NAME…] [--rounds N] [--quick] [--strict]
                   [--json FILE] [--markdown]
   --workload  some of w1, w2, w2x, w3, w4, w5, w6, w7, w8, mixed (all)
-  --context   what to hold against the others, such as exec+pipe (every start method over every transport)
+  --context   what to hold against the others, such as exec+pipe (every start method over every transport;
+              with --quick, exec and forkserver over pipe and shm)
   --rounds    how many rounds, whose medians count (5; 1 with --quick)
   --quick     a fraction of the calls, in a minute: to see that it runs; its figures are rough
   --strict    a must that is missed, or that could not be measured, is a failure
@@ -17,7 +18,7 @@ pub(crate) const USAGE: &str =
 pub(crate) struct Options {
     /// All, if empty.
     pub(crate) workloads: Vec<String>,
-    /// All that this program knows, if empty.
+    /// The usual ones, if empty.
     pub(crate) contexts: Vec<String>,
     pub(crate) rounds: usize,
     pub(crate) quick: bool,

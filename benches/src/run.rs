@@ -10,6 +10,8 @@ use crate::options::Options;
 use crate::table::{Figures, Rounds, Tally, median, short};
 use crate::{How, Result, Scale, Skip, WORKLOADS, Workload, about, json, markdown, meter, ours};
 
+/// The contexts that are measured with `--quick`, where none is named: all would take more than a minute.
+const QUICK: [&str; 4] = ["exec+pipe", "exec+shm", "forkserver+pipe", "forkserver+shm"];
 /// What hangs is a failure: the longest measurement takes a tenth of that.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -128,7 +130,8 @@ fn head(options: &Options) -> String {
 fn contexts(options: &Options, say: impl Fn(&str)) -> Vec<String> {
     let known = process_pool::available();
     if options.contexts.is_empty() {
-        return known;
+        let is_wanted = |name: &String| !options.quick || QUICK.contains(&name.as_str());
+        return known.into_iter().filter(is_wanted).collect();
     }
     let (found, unknown): (Vec<_>, Vec<_>) =
         options.contexts.iter().cloned().partition(|name| known.contains(name));
