@@ -1,6 +1,6 @@
 //! A chunk of a map: how a worker runs it.
 //!
-//! The payload is one [item](crate::item) after the other. The reply is `[nanoseconds u64]`, and again items.
+//! The payload is one [item] after the other. The reply is `[nanoseconds u64]`, and again items.
 
 use std::any::type_name;
 use std::time::Instant;

@@ -180,8 +180,8 @@ fn left_over(rest: &[u8]) -> String {
     format!("{} bytes are left over", rest.len())
 }
 
-/// Appends to a buffer. A number is at most a few bytes, and to call a function that copies so few would take longer
-/// than all the rest.
+/// Appends to a buffer. A number is at most a few bytes, and to call a function that copies so few would take
+/// longer than all the rest.
 struct Short<'a>(&'a mut Vec<u8>);
 
 impl Flavor for Short<'_> {

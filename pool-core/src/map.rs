@@ -37,8 +37,9 @@ const CHUNK_TIME: Duration = Duration::from_micros(500);
 /// A chunk has at most so many times the items of one that was seen to be quick.
 const GROWTH: usize = 4;
 
-/// A chunk that chose its own size takes no more bytes, but for a single item.
-const CHUNK_BYTES: usize = 256 << 10;
+/// A chunk whose size was not given takes no more bytes, but for a single item: about what a pipe takes at once
+/// on Linux, with something left for a head. What takes more is handed over in parts, with a wake-up for each.
+const CHUNK_BYTES: usize = 60 << 10;
 
 /// Without a `buffersize`, so many inputs may be taken ahead in any case.
 const AHEAD: usize = 1024;
@@ -217,7 +218,7 @@ where
     /// Without it, the first calls have one input each, and the next ones as many as the last ones let
     /// expect: up to four times as many when they were quick, at once fewer when one was slow. Near an end that
     /// the inputs tell of ([`Iterator::size_hint`]) calls become smaller, so that all workers have some. No call
-    /// takes more than 256 KiB, but for a single input.
+    /// takes more than 60 KiB, but for a single input.
     ///
     /// A worker that is lost takes all inputs of its call with it, so choose 1 if one is likely to be. Items that
     /// are quick at first and then take long are another reason.
@@ -370,17 +371,18 @@ where
         };
         let Taken { mut items, unsent, mut payload, whole, blobs, .. } = std::mem::take(&mut self.taken);
         payload.truncate(whole);
+        // The next one will be about as long, but for an item that was large for once.
+        let room = if self.chunksize.is_some() { whole } else { whole.min(2 * CHUNK_BYTES) };
+        self.taken.payload = Vec::with_capacity(room);
         if let Some(cut) = cut {
             items -= 1;
             self.pace.size = items.min(self.pace.size);
             let taken = &mut self.taken;
-            taken.payload = payload.split_off(cut.at);
-            (taken.items, taken.whole) = (1, taken.payload.len());
+            taken.payload.extend_from_slice(&payload[cut.at..]);
+            (taken.items, taken.whole) = (1, whole - cut.at);
             taken.beside = Some(beside.split_off(cut.blobs.0));
             taken.blobs = (blobs.0 - cut.blobs.0, blobs.1 - cut.blobs.1);
-        } else {
-            // The next one will be about as long.
-            self.taken.payload = Vec::with_capacity(payload.len());
+            payload.truncate(cut.at);
         }
         (Chunk { call: None, items, unsent }, Argument::of(payload, beside))
     }

@@ -117,6 +117,7 @@ const MAP: &[Case] = cases![
     map::sizes_of_zero_are_refused_and_no_input_is_taken,
     map::chunks_grow_with_what_is_measured,
     map::nothing_is_chunked_before_something_is_measured,
+    map::no_chunk_takes_more_bytes_than_a_pipe_but_for_a_single_item,
     map::a_slow_item_makes_the_next_chunks_small,
     map::chunks_become_small_near_a_known_end,
     map::errors_keep_their_places_in_chunks_of_any_size,

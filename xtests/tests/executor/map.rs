@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use process_pool::error::CodecStep;
-use process_pool::{Executor, Shutdown, SubmitError, TaskError};
+use process_pool::{Bytes, Executor, Shutdown, SubmitError, TaskError};
 use xtests::calls::{exit, run, same, submit};
 use xtests::gate::{Gate, wait_at};
 use xtests::processes::eventually;
@@ -135,6 +135,19 @@ pub(crate) fn nothing_is_chunked_before_something_is_measured(subject: &Subject)
     visitor.pass();
     assert_eq!(map.filter(Result::is_ok).count(), 40);
     long.result().expect("a result");
+}
+
+/// Each call has a worker of its own, so that those of a chunk are told by its process. By time alone, chunks of such
+/// quick items would have more of them.
+pub(crate) fn no_chunk_takes_more_bytes_than_a_pipe_but_for_a_single_item(subject: &Subject) {
+    let pool = subject.builder().max_workers(1).max_tasks_per_child(1).build().expect("a pool");
+    for (bytes, most) in [(20_000, 3), (70_000, 1)] {
+        let inputs = (0..60).map(|_| Bytes::from(vec![1; bytes]));
+        let map = pool.map(|_: Bytes| std::process::id(), inputs).buffersize(16);
+        let workers: Vec<_> = map.map(|result| result.expect("a result")).collect();
+        let chunks: Vec<_> = workers.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
+        assert!(chunks.iter().all(|size| *size <= most), "of {bytes} bytes: {chunks:?}");
+    }
 }
 
 pub(crate) fn a_slow_item_makes_the_next_chunks_small(subject: &Subject) {
