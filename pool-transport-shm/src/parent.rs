@@ -125,8 +125,7 @@ impl Stream for Rings {
                 let count = writer.put(piece, left)?;
                 total += count;
                 left -= count;
-                if piece.len() == PIECE {
-                    writer.show();
+                if piece.len() == PIECE && writer.show_piece() {
                     self.ring(DATA);
                 }
                 if count < piece.len() {

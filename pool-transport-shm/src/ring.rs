@@ -22,7 +22,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use crate::layout::{Extent, NARROW, Segment, Sleeper, Way};
+use crate::layout::{Extent, NARROW, Segment, Sleeper, WIDE, Way};
 
 /// To be woken when something has been written.
 pub(crate) const DATA: u64 = 1;
@@ -36,6 +36,8 @@ pub(crate) const PIECE: usize = 64 * 1024;
 
 /// So much is written before it is worth a look whether the ring is empty: the reader's word is in its cache.
 const AHEAD: u64 = 64 * 1024;
+/// So much of a large frame is shown without a bell: half of the ring.
+const SILENT: u64 = WIDE as u64 / 2;
 /// So much is read at once at most, so that the writer learns of the room soon.
 const TAKE: usize = 256 * 1024;
 
@@ -52,6 +54,8 @@ pub(crate) struct Writer {
     read: u64,
     /// Where to look next whether the ring is empty.
     due: u64,
+    /// Up to where a piece is not worth a bell.
+    silent_to: u64,
     /// [`EMPTY`] if it goes on only when everything is read, else [`ROOM`].
     wants: u64,
     /// The other side does not keep to the rules: it gets no second chance.
@@ -72,7 +76,8 @@ pub(crate) struct Reader {
 impl Writer {
     pub(crate) fn new(segment: Arc<Segment>, way: Way) -> Self {
         let extent = Extent::FIRST;
-        Self { segment, way, extent, written: 0, shown: 0, read: 0, due: AHEAD, wants: ROOM, is_broken: false }
+        let (written, shown, read, silent_to) = (0, 0, 0, 0);
+        Self { segment, way, extent, written, shown, read, due: AHEAD, silent_to, wants: ROOM, is_broken: false }
     }
 
     /// Copies as much of `bytes` as there is room for, which nobody sees before it is [shown](Self::show). `left`
@@ -95,8 +100,25 @@ impl Writer {
         Ok(count)
     }
 
-    /// Lets the other side see everything that was put.
+    /// Lets the other side see everything that was put. It is to be rung for.
     pub(crate) fn show(&mut self) {
+        self.tell();
+        self.silent_to = self.written;
+    }
+
+    /// Lets the other side see a piece of something larger. Returns whether to ring: for the first piece, so that a
+    /// sleeper is awake when there is more, and long before the ring is full. Who falls asleep in between is not to
+    /// be woken for each piece.
+    pub(crate) fn show_piece(&mut self) -> bool {
+        self.tell();
+        let is_due = self.written > self.silent_to;
+        if is_due {
+            self.silent_to = self.written + SILENT;
+        }
+        is_due
+    }
+
+    fn tell(&mut self) {
         if self.shown != self.written {
             self.shown = self.written;
             // With the position, which is stored after it, it is seen.
@@ -218,7 +240,6 @@ fn broken(why: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::WIDE;
 
     fn ends() -> (Arc<Segment>, Writer, Reader) {
         let (segment, _) = Segment::create().unwrap();
@@ -322,6 +343,25 @@ mod tests {
         let (_, mut writer, _reader) = ends();
         write(&mut writer, &vec![0; NARROW - 10]);
         assert_eq!((writer.put(&[0; 100], NARROW).unwrap(), writer.wants()), (10, ROOM));
+    }
+
+    #[test]
+    fn pieces_ring_at_first_and_then_for_each_half_of_the_ring() {
+        let (_, mut writer, mut reader) = ends();
+        let mut left = 6 << 20;
+        let mut rung = Vec::new();
+        while left > 0 {
+            writer.put(&[0; PIECE], left).unwrap();
+            left -= PIECE;
+            if writer.show_piece() {
+                rung.push(writer.written as usize / PIECE);
+            }
+            assert_eq!(read(&mut reader, WIDE).0, PIECE, "it is shown, rung for or not");
+        }
+        assert_eq!(rung, [1, 34, 67]);
+        writer.show();
+        writer.put(&[0; PIECE], PIECE).unwrap();
+        assert!(writer.show_piece(), "the next one is not of the same");
     }
 
     #[test]

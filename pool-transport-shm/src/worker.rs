@@ -131,8 +131,10 @@ impl WorkerStream for Rings {
                     unshown = 0;
                     self.wait(self.writer.wants(), |rings| rings.writer.is_roomy())?;
                 } else if unshown >= PIECE {
-                    self.show();
                     unshown = 0;
+                    if self.writer.show_piece() {
+                        self.segment.ring(Sleeper::Parent, DATA, &self.ring);
+                    }
                 }
             }
         }
