@@ -29,22 +29,6 @@ use crate::wire;
 
 /// A value that many calls read: it travels once to each worker, not once with each call.
 ///
-/// ```
-/// # use process_pool::{Executor, Shared};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # process_pool::init();
-/// fn count((words, text): (Shared<Vec<String>>, String)) -> usize {
-///     words.iter().filter(|word| text.contains(word.as_str())).count()
-/// }
-/// let words = Shared::new(vec!["process".to_owned(), "pool".to_owned()]);
-/// let pool = Executor::new()?;
-/// let texts = ["a pool of processes", "a pool of cars"];
-/// let counts = pool.map(count, texts.map(|text| (words.clone(), text.to_owned())));
-/// assert_eq!(counts.collect::<Result<Vec<_>, _>>()?, [2, 1]);
-/// # Ok(())
-/// # }
-/// ```
-///
 /// Like an `Arc`: cheap to clone, and a `&T` wherever it is. It may stand anywhere inside the argument of a call, or of
 /// an item of [`map`](crate::Executor::map), of any pool. The first such call encodes it, and it is kept encoded besides;
 /// the first one at each worker brings it there and decodes it; a worker that takes another's place gets it anew. Once

@@ -343,15 +343,15 @@ fn serve(desk: &Mutex<Desk>, listener: TcpListener, queued: mpsc::Receiver<(Vec<
                 // First: the event may end the link. Where it cannot be said, the next read tells why.
                 let _ = (&*replies).write_all(&[YES]);
                 events.frame(frame.into());
-                if lock(desk).queue.is_some() {
-                    events.drained();
-                }
+                let is_wanted = lock(desk).queue.is_some();
+                is_wanted.then(|| events.drained());
                 lock(desk).events = Some(events);
             }
             Some((ASK, seq)) => {
                 let seq = u64::from_le_bytes(seq.try_into().map_err(|_| ErrorKind::InvalidData)?);
                 // It asks in order. What lies so far behind was settled, and is of no interest to anybody.
-                lock(desk).calls.retain(|old, _| old.0 + REVOCABLE > seq);
+                let first_is_old = || lock(desk).calls.keys().next().is_some_and(|old| old.0 + REVOCABLE <= seq);
+                while first_is_old() && lock(desk).calls.pop_first().is_some() {}
                 (&*replies).write_all(&[u8::from(decide(desk, Seq(seq), Claim::Started) == Claim::Started)])?;
             }
             Some((BEAT, rest)) if rest.is_empty() => {}

@@ -24,12 +24,15 @@ use xtests::runner::{Subject, skip};
 
 use crate::tools::{Act, Whim, file, leave_trace, traces};
 
+/// What a context has that names none.
+const USUAL_TRANSPORT: &str = if cfg!(target_os = "linux") { "shm" } else { "pipe" };
+
 /// `mp_context`, by name.
 pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
     assert!(process_pool::available().contains(&subject.context));
     let start_method = subject.start_method();
     let pool = Executor::builder().context(start_method.parse::<Context>().expect("known")).build();
-    assert_eq!(pool.expect("a pool").context(), format!("{start_method}+pipe"));
+    assert_eq!(pool.expect("a pool").context(), format!("{start_method}+{USUAL_TRANSPORT}"));
     assert_eq!(subject.pool(1).context(), subject.context);
     for (unknown, what) in [("abacus", "start method"), ("exec+pigeon", "transport"), ("", "start method")] {
         match unknown.parse::<Context>() {
