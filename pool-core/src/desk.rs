@@ -4,6 +4,14 @@
 //! goes on around. So a thread that encodes or decodes has a desk. It is *open* while that thread is within a value, and
 //! closed while other code of the user runs, which may encode values for its own ends.
 
+#![cfg_attr(
+    all(windows, target_env = "gnu"),
+    expect(
+        clippy::missing_const_for_thread_local,
+        reason = "it is const, which clippy does not see on this target"
+    )
+)]
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
