@@ -8,13 +8,14 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
+use pool_core::counted::VERSION;
 use pool_core::error::Exit;
 use pool_core::spawner::{ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::{
     Claim, Closed, Connector, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Transport, Until,
 };
 use pool_core::worker::WorkerEntry;
-use pool_core::{Context, Executor, RestartLimit, TaskHandle};
+use pool_core::{Bytes, Context, Executor, RestartLimit, TaskHandle};
 
 const FRAME_MAX: usize = 1 << 16;
 /// Longer than anything takes.
@@ -255,6 +256,17 @@ fn play(data: &[u8]) {
                     let _ = call.cancel();
                 }
             }
+            // A result with what may be a table of blobs, a mark of one, and their bytes.
+            13 => {
+                let sent = peer.sent.lock().expect("no panic").clone();
+                let Some(seq) = sent.last() else { continue };
+                let (count, length) = (u32::from(byte()), u64::from(byte()));
+                let rest: Vec<u8> = (0..byte()).map(|_| byte()).collect();
+                let table = [[0; 4], count.to_le_bytes()].concat();
+                let lengths = length.to_le_bytes().repeat(usize::from(byte()));
+                let body = [table, lengths, rest].concat();
+                peer.says(&[&[REPLY], seq.to_le_bytes().as_slice(), &[WITH_BLOBS], &[0; 4], &body].concat());
+            }
             _ => {
                 let frame: Vec<u8> = (0..byte()).map(|_| byte()).collect();
                 peer.says(&frame);
@@ -266,9 +278,13 @@ fn play(data: &[u8]) {
         assert!(call.wait_timeout(PATIENCE), "a call is never settled");
     }
     drop(pool);
+    for call in calls {
+        // Whatever it is, it can be taken.
+        let _ = call.result();
+    }
 }
 
-fn submit(pool: &Executor, calls: &mut Vec<TaskHandle<u8>>) {
+fn submit(pool: &Executor, calls: &mut Vec<TaskHandle<(u8, Bytes)>>) {
     // A pool that the fuzzer has broken refuses.
     if calls.len() < 32
         && let Ok(call) = pool.submit_named("task", 1_u8)
@@ -282,12 +298,13 @@ const READY: u8 = 66;
 const INIT_FAILED: u8 = 67;
 const REPLY: u8 = 68;
 const BYE: u8 = 69;
+const WITH_BLOBS: u8 = 2;
 
-/// A greeting of the protocol's second version: no image, one codec.
+/// A greeting: no image, one codec.
 fn hello(token: [u8; 16]) -> Vec<u8> {
     let mut frame = vec![HELLO];
     frame.extend(b"prcpool\x1a");
-    frame.extend(2_u16.to_le_bytes());
+    frame.extend(VERSION.to_le_bytes());
     frame.extend(token);
     frame.extend([0, 1, 8]);
     frame.extend(b"postcard");

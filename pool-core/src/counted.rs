@@ -1,4 +1,5 @@
-//! A door for who counts the instructions of a call: the benches. It promises nothing to others.
+//! A door for who counts the instructions of a call, and for who plays a worker: benches and fuzzers. It promises nothing
+//! to others.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +10,9 @@ use crate::desk::{Beside, Came};
 use crate::function::{self, Function, Invocation, Native, Ran, TaskRef};
 use crate::transport::Seq;
 use crate::wire::{self, CALL_HEAD_MAX, CallFrame, CallFunction, Kind, Status};
+
+/// The version of the protocol.
+pub const VERSION: u16 = wire::VERSION;
 
 /// Takes a call the whole way that it goes outside of machine and link: encodes the argument and lays out the
 /// frame, reads it as the worker does, calls, lays out the reply, reads that as the parent does. `None` if it goes

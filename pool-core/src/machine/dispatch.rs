@@ -279,7 +279,7 @@ impl Machine {
         // Only the call whose turn was next can be what killed the worker on its arrival: those behind it,
         // and behind the one that had started, are innocent.
         let suspicious = gone && worker.position(seq) == Some(0);
-        let Some(sent) = worker.take(seq) else { return };
+        let Some(sent) = worker.give_back(seq) else { return };
         if let Some(left) = &mut worker.allowance {
             *left += 1;
         }

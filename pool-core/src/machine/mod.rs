@@ -288,7 +288,7 @@ impl Machine {
     /// `None`: nobody waits for this answer. Call [`refill`](Self::refill) after the last answer at hand.
     pub fn result(&mut self, worker: WorkerId, seq: Seq, took: Duration) -> Option<WorkId> {
         let worker = self.worker_mut(worker)?;
-        let sent = worker.take(seq)?;
+        let sent = worker.answered(seq)?;
         worker.settled += 1;
         worker.took += took;
         worker.fruitful = true;

@@ -445,6 +445,30 @@ fn a_worker_leaves_after_its_last_allowed_call_and_is_replaced() {
     assert_eq!(pool.finish(w(0), Seq(1)), [Output::Stop(w(0)), Output::Spawn(w(1))]);
 }
 
+/// What was taken back lies in its way all the same. Seen over TCP, where a worker asks for each: the calls that it got
+/// behind those were taken back in turn, thousands of times.
+#[test]
+fn a_worker_gets_little_until_it_is_past_what_was_taken_back() {
+    let mut pool = Script::live(config(1), Some(128));
+    pool.machine.workers[0].window = 8;
+    for _ in 0..9 {
+        pool.submit();
+    }
+    let sent = |pool: &Script| pool.machine.workers[0].sent.iter().map(|sent| sent.seq).collect::<Vec<_>>();
+    let first = sent(&pool);
+    assert!(first.len() > 4, "{first:?}");
+    pool.machine.workers[0].window = first.len();
+    for seq in first.iter().rev() {
+        pool.machine.ask_back(0, 1);
+        // What comes back is sent again at once, as far as there is room.
+        pool.feed(Input::Answered(w(0), *seq, Claim::Revoked));
+    }
+    let again = sent(&pool);
+    assert_eq!(again.len(), 1, "of {first:?} it has again {again:?}");
+    pool.finish(w(0), again[0]);
+    assert!(sent(&pool).len() > 1, "it is past them");
+}
+
 #[test]
 fn an_idle_pool_wants_to_be_told_nothing() {
     let pool = Script::live(config(2), Some(8));

@@ -56,6 +56,9 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) state: State,
     pub(super) sent: VecDeque<Sent>,
+    /// Calls that were taken back after the last that it answered. It has to get past them, one by one, to what was sent
+    /// behind them, and says nothing of that.
+    taken_back: Vec<Seq>,
     next_seq: u64,
     /// Calls still allowed by `max_tasks_per_child`.
     pub(super) allowance: Option<u64>,
@@ -108,6 +111,7 @@ impl Worker {
             id,
             state: State::Starting,
             sent: VecDeque::new(),
+            taken_back: Vec::new(),
             next_seq: 0,
             allowance,
             revocable: None,
@@ -150,6 +154,19 @@ impl Worker {
         self.sent.remove(at)
     }
 
+    /// Takes out a call that it has answered, and so is past.
+    pub(super) fn answered(&mut self, seq: Seq) -> Option<Sent> {
+        self.taken_back.retain(|back| *back > seq);
+        self.take(seq)
+    }
+
+    /// Takes out a call that was taken back from it.
+    pub(super) fn give_back(&mut self, seq: Seq) -> Option<Sent> {
+        let sent = self.take(seq)?;
+        self.taken_back.push(seq);
+        Some(sent)
+    }
+
     pub(super) fn position(&self, seq: Seq) -> Option<usize> {
         match self.sent.front() {
             Some(first) if first.seq == seq => Some(0),
@@ -180,16 +197,20 @@ impl Worker {
 
     /// How many more calls it may get by its own limits.
     pub(super) fn room(&self) -> usize {
+        // What it has to get past takes it time as well: on a link that decides slowly, a worker from which much was taken
+        // back would else get ever more that has to be taken back again. One it gets, whose answer tells that it is past.
+        let on_the_way = self.sent.len() + self.taken_back.len();
+        let by_window = self.window.saturating_sub(on_the_way).max(usize::from(self.sent.is_empty()));
         let by_window = match self.revocable {
             // A claim slot is used again `slots` calls later: the oldest call here must not lose its own to
             // a new one, also where those between them were taken back.
             Some(slots) => {
                 let span = self.sent.front().map_or(0, |first| self.next_seq - first.seq.0);
                 let by_slots = slots.saturating_sub(usize::try_from(span).unwrap_or(usize::MAX));
-                self.window.saturating_sub(self.sent.len()).min(by_slots)
+                by_window.min(by_slots)
             }
             // Beyond the reach of `cancel`: the call queue's bound decides too.
-            None => self.window.saturating_sub(self.sent.len()),
+            None => by_window,
         };
         match self.allowance {
             Some(left) => by_window.min(usize::try_from(left).unwrap_or(usize::MAX)),
