@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::desk::{self, Beside, Came};
+use crate::desk::{self, Beside, Came, Kind};
 
 /// A way to encode arguments and results.
 ///
@@ -80,7 +80,7 @@ impl Codec {
         value: &T,
         out: &mut Vec<u8>,
     ) -> Result<Beside, String> {
-        desk::encoding(Beside::default(), || self.write(value, out))
+        desk::encoding(Kind::Blobs, || self.write(value, out))
     }
 
     /// The same for the argument of a call, which may refer to shared values.
@@ -89,7 +89,7 @@ impl Codec {
         value: &T,
         out: &mut Vec<u8>,
     ) -> Result<Beside, String> {
-        desk::encoding(Beside::of_call(self), || self.write(value, out))
+        desk::encoding(Kind::Call(self), || self.write(value, out))
     }
 
     /// Decodes the whole of `bytes`, with its blobs inside.

@@ -119,23 +119,78 @@ impl Came {
 
 thread_local! {
     static DESK: Cell<Desk> = const { Cell::new(Desk::EMPTY) };
-    static IS_OPEN: Cell<bool> = const { Cell::new(false) };
+    static STATE: Cell<State> = const { Cell::new(State::Free) };
+    /// What to lay on the desk when something is left there. Most values leave nothing, and cost no more than a look at
+    /// this then.
+    static WHEN_NEEDED: Cell<Option<Kind>> = const { Cell::new(None) };
     /// How many blobs were ever left.
     static TALLY: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether values can get at the desk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody uses it.
+    Free,
+    Open,
+    Closed,
+}
+
+/// What an encoded value may leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Blobs.
+    Blobs,
+    /// Blobs and references to shared values, which are encoded so.
+    Call(Codec),
+}
+
+impl Kind {
+    fn beside(self) -> Beside {
+        match self {
+            Self::Blobs => Beside::default(),
+            Self::Call(codec) => Beside::of_call(codec),
+        }
+    }
 }
 
 /// Puts things back as they were, whatever happens.
 struct Before {
     desk: Option<Desk>,
-    is_open: bool,
+    when_needed: Option<Kind>,
+    state: State,
 }
 
 impl Drop for Before {
     fn drop(&mut self) {
         if let Some(desk) = self.desk.take() {
             replace(desk);
+            WHEN_NEEDED.with(|kind| kind.set(self.when_needed));
         }
-        set_open(self.is_open);
+        set_state(self.state);
+    }
+}
+
+/// Puts a state back.
+struct Earlier(State);
+
+impl Drop for Earlier {
+    #[inline(always)]
+    fn drop(&mut self) {
+        set_state(self.0);
+    }
+}
+
+/// Leaves the desk empty, whatever happens.
+struct Leave;
+
+impl Drop for Leave {
+    #[inline(always)]
+    fn drop(&mut self) {
+        set_state(State::Free);
+        if WHEN_NEEDED.with(Cell::take).is_none() {
+            replace(Desk::EMPTY);
+        }
     }
 }
 
@@ -160,9 +215,11 @@ impl Desk {
 
     /// Runs `f` at this desk, closed. Gives back what has become of it.
     pub(crate) fn work<T>(self, f: impl FnOnce() -> T) -> (T, Self) {
-        let mut before = Before { desk: Some(replace(self)), is_open: set_open(false) };
+        let when_needed = WHEN_NEEDED.with(Cell::take);
+        let mut before = Before { desk: Some(replace(self)), when_needed, state: set_state(State::Closed) };
         let value = f();
         let after = replace(before.desk.take().unwrap_or(Self::EMPTY));
+        WHEN_NEEDED.with(|kind| kind.set(when_needed));
         (value, after)
     }
 }
@@ -170,25 +227,46 @@ impl Desk {
 /// Runs `f`, which encodes or decodes a value, with the desk open.
 #[inline(always)]
 pub(crate) fn open<T>(f: impl FnOnce() -> T) -> T {
-    let _before = Before { desk: None, is_open: set_open(true) };
+    let _earlier = Earlier(set_state(State::Open));
     f()
 }
 
 /// Runs `f`, which encodes or decodes a value with all that it has inside.
+#[inline(always)]
 pub(crate) fn closed<T>(f: impl FnOnce() -> T) -> T {
-    let _before = Before { desk: None, is_open: set_open(false) };
+    let _earlier = Earlier(set_state(State::Closed));
     f()
 }
 
 /// Runs `f`, which encodes a value, and collects what is to travel beside it.
-pub(crate) fn encoding(beside: Beside, f: impl FnOnce() -> Result<(), String>) -> Result<Beside, String> {
-    let (encoded, mut desk) = Desk::new(beside, Came::default()).work(|| open(f));
+#[inline(always)]
+pub(crate) fn encoding(kind: Kind, f: impl FnOnce() -> Result<(), String>) -> Result<Beside, String> {
+    let (encoded, mut desk) = if STATE.with(Cell::get) == State::Free {
+        WHEN_NEEDED.with(|place| place.set(Some(kind)));
+        set_state(State::Open);
+        let leave = Leave;
+        let encoded = f();
+        if WHEN_NEEDED.with(Cell::get).is_some() {
+            // Nobody has left anything.
+            drop(leave);
+            return encoded.map(|()| Beside::default());
+        }
+        let desk = replace(Desk::EMPTY);
+        drop(leave);
+        (encoded, desk)
+    } else {
+        Desk::new(kind.beside(), Came::default()).work(|| open(f))
+    };
     encoded.map_err(|error| desk.explain(error))?;
     Ok(desk.beside.unwrap_or_default())
 }
 
 /// Runs `f`, which decodes a value beside which this has come. Returns how many blobs were not fetched, too.
+#[inline(always)]
 pub(crate) fn decoding<T>(came: Came, f: impl FnOnce() -> Result<T, String>) -> Result<(T, usize), String> {
+    if came.is_empty() {
+        return closed(f).map(|value| (value, 0));
+    }
     let (value, mut desk) = Desk { came, ..Desk::EMPTY }.work(|| open(f));
     value.map(|value| (value, desk.came.left())).map_err(|error| desk.explain(error))
 }
@@ -271,11 +349,14 @@ pub(crate) fn shelf() -> Option<Rc<Shelf>> {
 
 /// Looks at the desk, if it is open. A thread at its end has none any more: everything stays in its value then.
 fn with<T>(f: impl FnOnce(&mut Desk) -> T) -> Option<T> {
-    IS_OPEN.with(Cell::get).then(|| peek(f))
+    (STATE.with(Cell::get) == State::Open).then(|| peek(f))
 }
 
 fn peek<T>(f: impl FnOnce(&mut Desk) -> T) -> T {
     let mut desk = replace(Desk::EMPTY);
+    if let Some(kind) = WHEN_NEEDED.with(Cell::take) {
+        desk.beside = Some(kind.beside());
+    }
     let value = f(&mut desk);
     replace(desk);
     value
@@ -286,7 +367,7 @@ fn replace(desk: Desk) -> Desk {
 }
 
 #[inline(always)]
-fn set_open(is_open: bool) -> bool {
+fn set_state(state: State) -> State {
     // It has nothing to drop, so it is there as long as the thread.
-    IS_OPEN.with(|place| place.replace(is_open))
+    STATE.with(|place| place.replace(state))
 }

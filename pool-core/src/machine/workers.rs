@@ -156,7 +156,9 @@ impl Worker {
 
     /// Takes out a call that it has answered, and so is past.
     pub(super) fn answered(&mut self, seq: Seq) -> Option<Sent> {
-        self.taken_back.retain(|back| *back > seq);
+        if !self.taken_back.is_empty() {
+            self.taken_back.retain(|back| *back > seq);
+        }
         self.take(seq)
     }
 
