@@ -224,6 +224,9 @@ pub(crate) fn a_large_argument_is_let_go_as_its_answer_begins_to_arrive(subject:
         wait_at(port);
         blob.iter().rev().copied().collect()
     }
+    if !cfg!(target_os = "linux") {
+        skip("this transport cannot tell here whether a call has started");
+    }
     if subject.context.to_string().ends_with("+ipc") {
         skip("a receiver of ipc-channel has a message when all of it has arrived");
     }
