@@ -50,7 +50,12 @@ pub fn is_there(pid: u32) -> bool {
 }
 
 /// What the system says of a process after its name, which is in parentheses and may hold anything.
+///
+/// Under Wine there are such files too, of other processes than those that a program there has the numbers of.
 fn fields(pid: u32) -> Option<String> {
+    if cfg!(windows) {
+        return None;
+    }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit_once(") ")?.1.to_owned())
 }
