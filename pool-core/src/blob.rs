@@ -36,7 +36,7 @@ const MARK_LEN: usize = MARK.len() + 4;
 /// Cheap to clone and to cut, since clones and parts share the bytes, which do not change. A large one inside an
 /// argument or a result is copied into the link and out of it, and nowhere else: what arrives is a part of what came
 /// through the link, and keeps all of that as long as it lives. (Is there more than one in the same argument or result,
-/// they are joined first.) Items of [`map`](crate::Executor::map) are encoded several at a time, and copied once more.
+/// they are joined first; so are those of the items that [`map`](crate::Executor::map) sends together.)
 ///
 /// It is a [`bytes::Bytes`] that serde takes for a byte string, and can be made from one and into one without a copy.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,12 +227,17 @@ pub(crate) struct Table {
     pub(crate) blobs: Vec<std::ops::Range<usize>>,
 }
 
-impl Table {
-    /// The blobs, as parts of that body.
-    pub(crate) fn cut(&self, body: &Shared) -> Blobs {
-        Blobs::new(self.base, self.blobs.iter().map(|blob| body.slice(blob.clone())))
-    }
+/// The encoded value of a body that has blobs, and these, as parts of it.
+///
+/// # Errors
+/// If it makes no sense.
+pub(crate) fn take_apart(body: &Shared) -> Result<(Shared, Blobs), String> {
+    let table = Table::read(body).ok_or("the table of its blobs is malformed")?;
+    let blobs = table.blobs.into_iter().map(|blob| body.slice(blob));
+    Ok((body.slice(table.value), Blobs::new(table.base, blobs)))
+}
 
+impl Table {
     /// Reads what a body begins with. `None` if it cannot be.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let (base, rest) = body.split_first_chunk()?;
@@ -275,9 +280,7 @@ mod tests {
         let split = Split::new(&encoded, base, blobs);
         let body = Shared::from([&split.first, split.blobs.as_slice()].concat());
         assert_eq!(body.len(), split.len());
-        let table = Table::read(&body).unwrap();
-        let blobs = table.cut(&body);
-        (codec.decode_beside(&body[table.value], Came::new(blobs, None)).unwrap(), count)
+        (codec.decode_with_blobs(&body).unwrap(), count)
     }
 
     #[test]

@@ -16,9 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::WorkerId;
-use crate::blob::{Split, Table};
+use crate::blob::{self, Split, Table};
 use crate::codec::Codec;
-use crate::desk::{Beside, Blobs, Came};
+use crate::desk::{Beside, Blobs};
 use crate::driver::{Pool, task_error};
 use crate::error::{CodecError, TaskError};
 use crate::executor::encode_error;
@@ -152,12 +152,6 @@ impl Argument {
     }
 }
 
-impl From<Vec<u8>> for Argument {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Whole(bytes.into())
-    }
-}
-
 impl ReplyBytes {
     pub(crate) const EMPTY: Self = Self::Held(Argument::Whole(Payload::EMPTY));
 
@@ -187,8 +181,7 @@ impl ReplyBytes {
     /// Decodes a result.
     pub(crate) fn decode<R: DeserializeOwned>(self, codec: Codec) -> Result<R, String> {
         let Self::FramedWithBlobs(frame) = self else { return codec.decode(self.as_slice()) };
-        let (body, table) = take_apart(frame).ok_or(MALFORMED)?;
-        codec.decode_beside(&body[table.value.clone()], Came::new(table.cut(&body), None))
+        codec.decode_with_blobs(&body(frame))
     }
 
     /// The encoded value, where in these bytes it begins, and its blobs.
@@ -200,20 +193,16 @@ impl ReplyBytes {
             Self::Held(argument) => Ok((argument.value().to_vec(), 0, Blobs::default())),
             Self::Framed(frame) => Ok((frame, wire::REPLY_HEAD, Blobs::default())),
             Self::FramedWithBlobs(frame) => {
-                let (body, table) = take_apart(frame).ok_or(MALFORMED)?;
-                Ok((body[table.value.clone()].to_vec(), 0, table.cut(&body)))
+                let (value, blobs) = blob::take_apart(&body(frame))?;
+                Ok((value.to_vec(), 0, blobs))
             }
         }
     }
 }
 
-const MALFORMED: &str = "the table of its blobs is malformed";
-
-/// The body of a reply, and where its parts lie.
-fn take_apart(frame: Vec<u8>) -> Option<(bytes::Bytes, Table)> {
-    let body = bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..);
-    let table = Table::read(&body)?;
-    Some((body, table))
+/// What follows the head of a reply.
+fn body(frame: Vec<u8>) -> bytes::Bytes {
+    bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..)
 }
 
 /// Whoever waits for one of several calls.

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::blob;
 use crate::desk::{self, Beside, Came, Kind};
 
 /// A way to encode arguments and results.
@@ -104,6 +105,12 @@ impl Codec {
             (_, 1..) if !self.describes() => Err(BLOBS_LEFT.to_owned()),
             (value, _) => Ok(value),
         }
+    }
+
+    /// Decodes the whole of a body that has blobs.
+    pub(crate) fn decode_with_blobs<T: DeserializeOwned>(self, body: &bytes::Bytes) -> Result<T, String> {
+        let (value, blobs) = blob::take_apart(body)?;
+        self.decode_beside(&value, Came::new(blobs, None))
     }
 
     /// Whether types are told from what is written.

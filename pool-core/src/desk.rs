@@ -154,20 +154,17 @@ impl Kind {
     }
 }
 
-/// Puts things back as they were, whatever happens.
+/// Puts the desk back as it was, whatever happens.
 struct Before {
-    desk: Option<Desk>,
+    desk: Desk,
     when_needed: Option<Kind>,
-    state: State,
+    _state: Earlier,
 }
 
 impl Drop for Before {
     fn drop(&mut self) {
-        if let Some(desk) = self.desk.take() {
-            replace(desk);
-            WHEN_NEEDED.with(|kind| kind.set(self.when_needed));
-        }
-        set_state(self.state);
+        replace(std::mem::replace(&mut self.desk, Desk::EMPTY));
+        WHEN_NEEDED.with(|kind| kind.set(self.when_needed));
     }
 }
 
@@ -216,10 +213,10 @@ impl Desk {
     /// Runs `f` at this desk, closed. Gives back what has become of it.
     pub(crate) fn work<T>(self, f: impl FnOnce() -> T) -> (T, Self) {
         let when_needed = WHEN_NEEDED.with(Cell::take);
-        let mut before = Before { desk: Some(replace(self)), when_needed, state: set_state(State::Closed) };
+        let before = Before { desk: replace(self), when_needed, _state: Earlier(set_state(State::Closed)) };
         let value = f();
-        let after = replace(before.desk.take().unwrap_or(Self::EMPTY));
-        WHEN_NEEDED.with(|kind| kind.set(when_needed));
+        let after = replace(Self::EMPTY);
+        drop(before);
         (value, after)
     }
 }

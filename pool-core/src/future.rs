@@ -35,7 +35,9 @@ pub(crate) fn decode_reply<R: DeserializeOwned>(reply: ReplyBytes, codec: Codec)
     reply.decode(codec).map_err(|message| decode_error::<R>(codec, message))
 }
 
-fn decode_error<R>(codec: Codec, message: String) -> TaskError {
+/// What the codec said of a result.
+#[cold]
+pub(crate) fn decode_error<R>(codec: Codec, message: String) -> TaskError {
     TaskError::Codec(Box::new(CodecError {
         step: CodecStep::DecodeResult,
         type_name: std::any::type_name::<R>().to_owned(),

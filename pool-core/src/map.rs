@@ -9,7 +9,6 @@
 //!
 //! What a chunk looks like, and how a worker runs it, is in `chunk.rs`.
 
-use std::any::type_name;
 use std::collections::BTreeMap;
 use std::iter::Fuse;
 use std::marker::PhantomData;
@@ -23,10 +22,10 @@ use serde::de::DeserializeOwned;
 use crate::call::{Argument, Call, Observer, ReplyBytes};
 use crate::chunk::{self, REPLY_HEAD};
 use crate::desk::{self, Beside, Blobs, Came, Desk};
-use crate::error::{CodecError, CodecStep, SubmitError, TaskError};
+use crate::error::{SubmitError, TaskError};
 use crate::executor::{Executor, encode_error};
 use crate::function::{self, Function, TaskRef};
-use crate::future::Group;
+use crate::future::{Group, decode_error};
 use crate::item::{self, Guess};
 use crate::wire::{self, Failure};
 
@@ -524,7 +523,7 @@ impl Current {
             self.at = self.reply.len() - item.rest.len();
             return match item::decode(codec, item.bytes) {
                 Ok(result) => Some(Ok(result)),
-                Err(message) => Some(Err(codec_error::<R>(codec, message))),
+                Err(message) => Some(Err(decode_error::<R>(codec, message))),
             };
         }
         if self.item < self.chunk.items { Some(self.other(codec)) } else { None }
@@ -539,29 +538,18 @@ impl Current {
             return Err(error);
         }
         let Some(item) = self.reply.get(self.at..).and_then(item::split) else {
-            return Err(codec_error::<R>(codec, "the chunk's reply is cut short".to_owned()));
+            return Err(decode_error::<R>(codec, "the chunk's reply is cut short".to_owned()));
         };
         self.at = self.reply.len() - item.rest.len();
         if !item.failed {
             let came = Came::new(self.blobs.clone(), None);
             let decoded = desk::decoding(came, || item::decode(codec, item.bytes));
-            return decoded.map(|(result, _)| result).map_err(|message| codec_error::<R>(codec, message));
+            return decoded.map(|(result, _)| result).map_err(|message| decode_error::<R>(codec, message));
         }
         let call = self.chunk.call.as_ref().expect("invariant: an item that was sent was sent by a call");
         Err(wire::from_bytes::<Failure>(item.bytes).map_or_else(
-            || codec_error::<R>(codec, "the item's failure is malformed".to_owned()),
+            || decode_error::<R>(codec, "the item's failure is malformed".to_owned()),
             |failure| call.explain(failure),
         ))
     }
-}
-
-#[cold]
-fn codec_error<R>(codec: crate::Codec, message: String) -> TaskError {
-    let type_name = type_name::<R>().to_owned();
-    TaskError::Codec(Box::new(CodecError {
-        step: CodecStep::DecodeResult,
-        type_name,
-        codec: codec.name(),
-        message,
-    }))
 }

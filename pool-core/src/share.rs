@@ -20,10 +20,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::blob::Table;
 use crate::call::{Argument, lock};
 use crate::codec::Codec;
-use crate::desk::{self, Came};
+use crate::desk;
 use crate::slot::{Letter, Slot};
 use crate::wire;
 
@@ -220,10 +219,6 @@ impl Shelf {
     }
 
     fn decode<T: DeserializeOwned>(&self, body: &Blob, has_blobs: bool) -> Result<T, String> {
-        if !has_blobs {
-            return self.codec.decode(body);
-        }
-        let table = Table::read(body).ok_or("the table of its blobs is malformed")?;
-        self.codec.decode_beside(&body[table.value.clone()], Came::new(table.cut(body), None))
+        if has_blobs { self.codec.decode_with_blobs(body) } else { self.codec.decode(body) }
     }
 }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blob::{Split, Table};
+use crate::blob::{self, Split};
 use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
@@ -313,11 +313,14 @@ impl<'a> Worker<'a> {
             return self.run(&call, call.argument, Came::new(Blobs::default(), shelf), reply);
         }
         // Its blobs are lent to the function, which may keep them.
-        let lent = Arc::new(Lent(std::mem::take(frame)));
-        let call = CallFrame::decode(&lent.0[1..]).ok_or(MALFORMED)?;
-        let (argument, blobs) = lent.split(call.argument).ok_or(MALFORMED)?;
-        self.run(&call, argument, Came::new(blobs, shelf), reply)?;
-        if let Some(Lent(back)) = Arc::into_inner(lent) {
+        let lent = Arc::new(std::mem::take(frame));
+        let call = CallFrame::decode(&lent[1..]).ok_or(MALFORMED)?;
+        let body = bytes::Bytes::from_owner(Lent(Arc::clone(&lent))).slice_ref(call.argument);
+        let (argument, blobs) = blob::take_apart(&body).map_err(|_| MALFORMED)?;
+        drop(body);
+        self.run(&call, &argument, Came::new(blobs, shelf), reply)?;
+        drop(argument);
+        if let Some(back) = Arc::into_inner(lent) {
             *frame = back;
         }
         Ok(())
@@ -416,24 +419,11 @@ impl<'a> Worker<'a> {
 const MALFORMED: &str = "the parent sent a malformed call";
 
 /// A frame whose blobs are lent out.
-struct Lent(Vec<u8>);
+struct Lent(Arc<Vec<u8>>);
 
-impl Lent {
-    /// Takes the argument apart from its blobs, which keep the frame.
-    fn split<'a>(self: &'a Arc<Self>, body: &'a [u8]) -> Option<(&'a [u8], Blobs)> {
-        let table = Table::read(body)?;
-        let frame = bytes::Bytes::from_owner(Whole(Arc::clone(self)));
-        let blobs = table.cut(&frame.slice_ref(body));
-        Some((&body[table.value], blobs))
-    }
-}
-
-/// All of a frame.
-struct Whole(Arc<Lent>);
-
-impl AsRef<[u8]> for Whole {
+impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        &self.0.0
+        &self.0
     }
 }
 

@@ -9,6 +9,9 @@ use process_pool::carry::{Ipc, Pipe, Shm};
 
 use crate::sys;
 
+/// The transport of a context that names none.
+pub const USUAL_TRANSPORT: &str = if cfg!(target_os = "linux") { "shm" } else { "pipe" };
+
 /// The context of this name. A process that has threads by now forks all the same.
 ///
 /// Fork wants its pool to be built before there are threads; a case may have several pools, gates and threads

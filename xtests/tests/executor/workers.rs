@@ -19,13 +19,11 @@ use process_pool::{
     BrokenPool, BuildError, Context, Executor, RestartLimit, Shutdown, SubmitError, TaskError, TaskHandle,
 };
 use xtests::calls::{exit, lost, pid, run, same, submit};
+use xtests::context::USUAL_TRANSPORT;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Subject, skip};
 
 use crate::tools::{Act, Whim, file, leave_trace, traces};
-
-/// What a context has that names none.
-const USUAL_TRANSPORT: &str = if cfg!(target_os = "linux") { "shm" } else { "pipe" };
 
 /// `mp_context`, by name.
 pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
