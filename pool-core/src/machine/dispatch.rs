@@ -37,6 +37,9 @@ impl Machine {
         }
         self.watch_quick(now);
         self.order_workers(now);
+        // What a worker may get, and whether one is started, depends on how many calls are pending only as long as these
+        // are no more than there may be workers.
+        self.stuck = self.items.pending() > self.config.max_workers + 1;
     }
 
     /// A worker that is at short calls, while another would have to be woken.
@@ -52,9 +55,34 @@ impl Machine {
                 (count >= worker.window && limit == AHEAD).then_some(Quick::Full)
             }
         };
-        let is_roomy = |quick: &Quick| matches!(quick, Quick::Roomy(_));
-        let last = self.index(self.last_quick).and_then(|index| look(&self.workers[index]));
-        last.filter(is_roomy).or_else(|| self.workers.iter().filter_map(look).max_by_key(is_roomy))
+        let best = |proven: bool| {
+            let found = self.workers.iter().filter(|worker| worker.proven == proven).filter_map(look);
+            found.max_by_key(|quick| matches!(quick, Quick::Roomy(_)))
+        };
+        let last = self.worker(self.last_quick).filter(|worker| worker.proven).and_then(look);
+        last.filter(|quick| matches!(quick, Quick::Roomy(_)))
+            .or_else(|| best(true))
+            .or_else(|| self.trusts(now).then(|| best(false)).flatten())
+    }
+
+    /// Whether the first call of a worker that was idle is believed to be as short as those before it. As long as there
+    /// may be a core for another worker, it is not. Where as many have just been woken as can run, none of them has had
+    /// the time to prove anything, and another would have to wait for a core just as the call does. For each call that
+    /// has turned out to be long one more may be woken at a time: many of them are all at work after a few looks at the
+    /// clock.
+    fn trusts(&self, now: Duration) -> bool {
+        let busy = self.busy();
+        if busy < self.config.cores {
+            return false;
+        }
+        // A worker that was asked for what waits there, and has started its first: the others may not have run since.
+        let is_long = |worker: &&Worker| {
+            worker.state == State::Live
+                && worker.sent.front().is_some_and(|first| first.started)
+                && worker.stalled(now)
+        };
+        let long = self.workers.iter().filter(is_long).count();
+        busy.saturating_sub(long) >= self.config.cores + long
     }
 
     /// How many workers are at calls.
@@ -188,13 +216,17 @@ impl Machine {
         if self.idle.is_empty() || self.items.pending() > 0 {
             return;
         }
-        let busy = self.busy();
+        let (busy, trusted) = (self.busy(), self.trusts(now));
+        let is_quick = |worker: &Worker| {
+            let limit = self.quick_limit(worker, busy);
+            (worker.proven || trusted) && worker.is_quick(worker.sent.len(), limit, now)
+        };
         let fullest = self
             .workers
             .iter()
             .enumerate()
             .filter(|(_, worker)| worker.revocable.is_some() && worker.state == State::Live)
-            .filter(|(_, worker)| !worker.is_quick(worker.sent.len(), self.quick_limit(worker, busy), now))
+            .filter(|(_, worker)| !is_quick(worker))
             .map(|(index, worker)| (worker.waiting(), index))
             .max_by_key(|(count, _)| *count);
         let Some((count, index)) = fullest else { return };
@@ -301,7 +333,8 @@ impl Machine {
         let Some(index) = self.index(id) else { return };
         let worker = &self.workers[index];
         if worker.sent.is_empty() && worker.state == State::Live && !self.idle.contains(&id) {
-            self.idle.push(id);
+            // It has not even begun, whatever the reason: others are better tried first.
+            self.idle.insert(0, id);
             self.retire(id, now);
         }
     }

@@ -216,6 +216,8 @@ pub struct Machine {
     next_worker: u64,
     /// Live workers without calls; the one used last is used next, its caches are warm.
     idle: Vec<WorkerId>,
+    /// However many more calls there were, none could be sent, nor a worker started, until something happens.
+    stuck: bool,
     /// A call that comes back from a worker is cancelled, not queued.
     cancel_returned: bool,
     /// Workers in a row that came to nothing.
@@ -251,6 +253,7 @@ impl Machine {
             last_quick: WorkerId(0),
             next_worker: 0,
             idle: Vec::new(),
+            stuck: false,
             cancel_returned: false,
             failures: 0,
             stumbles: 0,
@@ -280,7 +283,9 @@ impl Machine {
             return None;
         }
         let id = self.items.insert();
-        self.dispatch(now);
+        if !self.stuck {
+            self.dispatch(now);
+        }
         Some(id)
     }
 
@@ -300,6 +305,7 @@ impl Machine {
 
     /// Gives a worker that has answered its next calls.
     pub fn refill(&mut self, worker: WorkerId, now: Duration) {
+        self.stuck = false;
         let window_max = self.config.window_max;
         let Some(found) = self.worker_mut(worker) else { return };
         found.learn(now, window_max);
@@ -312,6 +318,7 @@ impl Machine {
 
     /// Asks to cancel a call.
     pub fn cancel(&mut self, id: WorkId, now: Duration) -> Cancel {
+        self.stuck = false;
         let Some(item) = self.items.get_mut(id) else { return Cancel::TooLate };
         match item.place {
             Place::Pending => {
@@ -349,6 +356,7 @@ impl Machine {
     /// Takes in a fact. Facts about a worker that is not in the table are late, and ignored.
     pub fn handle(&mut self, input: Input, now: Duration) {
         use Phase::{Broken, Closed, Draining, Running, Stopping};
+        self.stuck = false;
         match (self.phase, input) {
             (Running | Draining, Input::WorkerReady(worker, revocable)) => {
                 self.worker_ready(worker, revocable, now);
@@ -427,6 +435,10 @@ impl Machine {
         let worker = self.workers.remove(index);
         self.census.leave(worker.state);
         worker
+    }
+
+    fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        Some(&self.workers[self.index(id)?])
     }
 
     fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {

@@ -40,7 +40,10 @@ impl Script {
     /// A pool of live workers without calls, at which calls have taken no time at all.
     fn quick(config: Config) -> Self {
         let mut script = Self::live(config, Some(128));
-        script.machine.workers.iter_mut().for_each(|worker| worker.pace = Some(Duration::from_micros(1)));
+        for worker in &mut script.machine.workers {
+            worker.pace = Some(Duration::from_micros(1));
+            worker.progress = NOW / 2;
+        }
         script.machine.config.cores = 8;
         script
     }
@@ -145,6 +148,89 @@ fn short_calls_wake_no_more_workers_than_can_run() {
         (0..500).for_each(|_| drop(pool.submit()));
         let busy = pool.machine.workers.iter().filter(|worker| !worker.sent.is_empty()).count();
         assert_eq!(busy, workers, "one of {cores} cores hands calls over");
+    }
+}
+
+/// Where as many workers have been woken as can run, none of which has had the time to answer, the next would have to
+/// wait for a core as well.
+#[test]
+fn short_calls_wake_no_more_workers_than_can_run_before_one_has_answered() {
+    let mut pool = Script::quick(config(64));
+    pool.machine.config.cores = 2;
+    (0..1000).for_each(|_| drop(pool.submit()));
+    let busy = pool.machine.workers.iter().filter(|worker| !worker.sent.is_empty()).count();
+    assert_eq!(busy, 2);
+}
+
+/// Calls that turn out to be long are all at work after a few looks, though their workers had short ones until then.
+#[test]
+fn long_calls_after_short_ones_are_soon_all_at_work() {
+    let mut pool = Script::quick(config(64));
+    pool.machine.config.cores = 2;
+    (0..64).for_each(|_| drop(pool.submit()));
+    let at_work = |pool: &Script| pool.machine.workers.iter().filter(|worker| !worker.sent.is_empty()).count();
+    let mut looks = 0;
+    while at_work(&pool) < 64 {
+        let now = pool.machine.deadline().expect("somebody looks");
+        pool.machine.handle(Input::TimePassed, now);
+        looks += 1;
+        while let Some(order) = pool.machine.poll() {
+            let Output::Revoke(worker, seq) = order else { continue };
+            let is_first = pool
+                .machine
+                .worker(worker)
+                .and_then(|worker| worker.sent.front())
+                .is_some_and(|first| first.seq == seq);
+            let claim = if is_first { Claim::Started } else { Claim::Revoked };
+            pool.machine.handle(Input::Answered(worker, seq, claim), now);
+        }
+    }
+    assert!(looks <= 10, "{looks} times a millisecond");
+}
+
+/// A worker that has not even begun with its first call, whatever holds it up, is not the next to get it.
+#[test]
+fn a_call_that_a_worker_never_began_goes_to_another() {
+    let mut pool = Script::quick(config(2));
+    pool.submit();
+    let (held_up, seq) = pool.first_sent().expect("it is sent");
+    let look_at = NOW + Duration::from_millis(2);
+    pool.machine.handle(Input::TimePassed, look_at);
+    pool.machine.rescue(look_at);
+    assert_eq!(pool.orders(), [Output::Revoke(held_up, seq)]);
+    pool.machine.handle(Input::Answered(held_up, seq, Claim::Revoked), look_at);
+    assert!(matches!(pool.orders()[..], [Output::Send(worker, ..)] if worker != held_up));
+}
+
+/// Behind an answer that is followed by the next call there is no pause.
+#[test]
+fn a_worker_that_gets_its_next_call_with_its_answer_is_still_at_short_calls() {
+    let mut pool = Script::quick(config(1));
+    pool.machine.config.cores = 1;
+    pool.machine.workers[0].revocable = Some(1);
+    pool.submit();
+    pool.submit();
+    assert!(!pool.machine.workers[0].proven);
+    let (worker, seq) = pool.first_sent().expect("it is sent");
+    let next = pool.finish(worker, seq);
+    assert!(matches!(next[..], [Output::Send(..)]), "{next:?}");
+    assert!(pool.machine.workers[0].proven);
+}
+
+/// When all have as much as they may get, calls only wait, however many come; and go on as soon as something happens.
+#[test]
+fn what_waits_for_busy_workers_goes_on_when_one_has_answered() {
+    for (max_workers, revocable) in [(1, Some(8)), (3, Some(8)), (3, None)] {
+        let mut pool = Script::live(config(max_workers), revocable);
+        (0..200).for_each(|_| drop(pool.submit()));
+        assert!(pool.machine.stuck);
+        assert_eq!(pool.submit(), []);
+        let mut answered = 0;
+        while let Some((worker, seq)) = pool.first_sent() {
+            pool.finish(worker, seq);
+            answered += 1;
+        }
+        assert_eq!(answered, 201);
     }
 }
 

@@ -135,9 +135,10 @@ impl Worker {
     /// Notes a call as sent, and numbers it.
     pub(super) fn push(&mut self, id: WorkId, now: Duration) -> Seq {
         if self.sent.is_empty() {
+            // Unless it has just answered, and gets its next: that is no pause.
+            self.proven &= self.progress == now;
             self.progress = now;
             (self.settled, self.took) = (0, Duration::ZERO);
-            self.proven = false;
         }
         if let Some(left) = &mut self.allowance {
             *left -= 1;
@@ -239,11 +240,11 @@ impl Worker {
         self.sent.iter().skip(1).filter(|sent| !sent.asked && !sent.started).count()
     }
 
-    /// Whether so many calls take less than `limit` here, as far as can be told.
+    /// Whether so many calls take less than `limit` here, if they are as long as those before.
     pub(super) fn is_quick(&self, calls: usize, limit: Duration, now: Duration) -> bool {
         let calls = u32::try_from(calls).unwrap_or(u32::MAX);
         let worth = self.pace.and_then(|pace| pace.checked_mul(calls));
-        self.revocable.is_some() && self.proven && worth.is_some_and(|worth| worth < limit) && !self.stalled(now)
+        self.revocable.is_some() && worth.is_some_and(|worth| worth < limit) && !self.stalled(now)
     }
 
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.
