@@ -483,9 +483,7 @@ impl Call {
 
     /// Wakes those who wait for the call, and drops its argument.
     fn tell(self: &Arc<Self>, mut state: MutexGuard<'_, State>, mut argument: Option<ReplyBytes>) {
-        if self.parked.load(Ordering::Relaxed) {
-            self.changed.notify_all();
-        }
+        let parked = self.parked.load(Ordering::Relaxed);
         let (bytes, error, driver, aftermath) = match std::mem::replace(&mut *state, State::EMPTY) {
             State::Plain(bytes) => (bytes, None, None, Aftermath::default()),
             State::Watched(watched) => {
@@ -503,6 +501,10 @@ impl Call {
             *state = State::Failed(Box::new(error));
         }
         drop(state);
+        // Whoever waits wants the lock first.
+        if parked {
+            self.changed.notify_all();
+        }
         drop(argument);
         // The driver registered before it first looked whether the call is done, so it has either seen
         // the outcome or gets this interruption.
