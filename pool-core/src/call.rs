@@ -26,6 +26,7 @@ use crate::function::{Native, TaskRef};
 use crate::machine::WorkId;
 use crate::share::Share;
 use crate::slot::Slot;
+use crate::spare::Spare;
 use crate::transport::{Driven, Link, Outgoing, Payload, Seq, Until};
 use crate::wire::{self, Failure};
 
@@ -47,9 +48,9 @@ pub(crate) enum Outcome {
 pub(crate) enum ReplyBytes {
     Held(Argument),
     /// What follows the head of this reply.
-    Framed(Vec<u8>),
+    Framed(Spare),
     /// The same, of a result together with its blobs.
-    FramedWithBlobs(Vec<u8>),
+    FramedWithBlobs(Spare),
 }
 
 /// An encoded argument, as it travels. Cheap to clone.
@@ -158,10 +159,10 @@ impl ReplyBytes {
     /// The body of a reply, which has its head.
     pub(crate) fn of_frame(frame: Cow<'_, [u8]>) -> Self {
         match frame {
-            Cow::Owned(frame) => Self::Framed(frame),
+            Cow::Owned(frame) => Self::Framed(frame.into()),
             Cow::Borrowed(frame) => match &frame[wire::REPLY_HEAD..] {
                 short if short.len() <= Payload::INLINE_MAX => Self::Held(Argument::Whole(Payload::copied(short))),
-                _ => Self::Framed(frame.to_vec()),
+                _ => Self::Framed(Spare::copied(frame)),
             },
         }
     }
@@ -188,21 +189,21 @@ impl ReplyBytes {
     ///
     /// # Errors
     /// If it makes no sense.
-    pub(crate) fn into_parts(self) -> Result<(Vec<u8>, usize, Blobs), String> {
+    pub(crate) fn into_parts(self) -> Result<(Spare, usize, Blobs), String> {
         match self {
-            Self::Held(argument) => Ok((argument.value().to_vec(), 0, Blobs::default())),
+            Self::Held(argument) => Ok((argument.value().to_vec().into(), 0, Blobs::default())),
             Self::Framed(frame) => Ok((frame, wire::REPLY_HEAD, Blobs::default())),
             Self::FramedWithBlobs(frame) => {
                 let (value, blobs) = blob::take_apart(&body(frame))?;
-                Ok((value.to_vec(), 0, blobs))
+                Ok((value.to_vec().into(), 0, blobs))
             }
         }
     }
 }
 
 /// What follows the head of a reply.
-fn body(frame: Vec<u8>) -> bytes::Bytes {
-    bytes::Bytes::from(frame).slice(wire::REPLY_HEAD..)
+fn body(frame: Spare) -> bytes::Bytes {
+    bytes::Bytes::from_owner(frame).slice(wire::REPLY_HEAD..)
 }
 
 /// Whoever waits for one of several calls.

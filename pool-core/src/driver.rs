@@ -21,6 +21,7 @@ use crate::error::{
 use crate::function::TaskRef;
 use crate::machine::{BreakCause, Cancel, Config, How, Input, Machine, Output, Phase, Place, WorkId};
 use crate::slot::{Answer, Letter, Reply, Slot};
+use crate::spare;
 use crate::spawner::Signal;
 use crate::transport::{Claim, Seq};
 use crate::wire::{Failure, Hello, Initializer, Terms};
@@ -55,6 +56,7 @@ pub(crate) struct Pool {
     orders: Sender<Order>,
     callbacks: Mutex<Option<Sender<Job>>>,
     began: Instant,
+    _spare: spare::User,
 }
 
 struct Core {
@@ -98,6 +100,7 @@ impl Pool {
             orders,
             callbacks: Mutex::default(),
             began: Instant::now(),
+            _spare: spare::User::new(),
         }
     }
 

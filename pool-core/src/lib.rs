@@ -34,6 +34,7 @@ mod call;
 mod driver;
 mod share;
 mod slot;
+mod spare;
 mod supervisor;
 
 mod blob;

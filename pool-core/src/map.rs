@@ -27,6 +27,7 @@ use crate::executor::{Executor, encode_error};
 use crate::function::{self, Function, TaskRef};
 use crate::future::{Group, decode_error};
 use crate::item::{self, Guess};
+use crate::spare::Spare;
 use crate::wire::{self, Failure};
 
 /// How long a chunk should take. To hand one over takes some 10 to 30 µs, most of it for waking the worker: a
@@ -170,7 +171,7 @@ impl Drop for UnderWay {
 struct Current {
     chunk: Chunk,
     /// What the worker sent; empty if there is an error instead.
-    reply: Vec<u8>,
+    reply: Spare,
     error: Option<TaskError>,
     /// What came beside it.
     blobs: Blobs,

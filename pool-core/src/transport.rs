@@ -54,6 +54,16 @@ pub type Handle = std::os::fd::OwnedFd;
 #[cfg(windows)]
 pub type Handle = std::os::windows::io::OwnedHandle;
 
+/// An empty buffer for a frame of `len` bytes: one with room for it, in which an earlier large result lay, if there is
+/// such a one; else one without room.
+///
+/// To read large frames into, whose pages are known to the system then. Frames that are given to
+/// [`LinkEvents::frame`] as vectors come back to here when nothing refers to them any more; no more than 16 MiB in all
+/// are kept.
+pub fn spare_buffer(len: usize) -> Vec<u8> {
+    crate::spare::take(len)
+}
+
 /// The place of a call in the order in which one link carried them: 0, 1, 2, ….
 ///
 /// Each dispatch has its own: a call that is sent again, to whichever worker, gets a new one.

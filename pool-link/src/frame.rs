@@ -146,6 +146,9 @@ impl Decoder {
 
     fn begin_large(&mut self, large: &mut Vec<u8>, body: usize, len: usize) {
         large.clear();
+        if large.capacity() == 0 {
+            *large = pool_core::transport::spare_buffer(len);
+        }
         large.reserve_exact(len.min(STEP));
         let arrived: Range<usize> = body..self.buffer.len();
         large.extend_from_slice(&self.buffer[arrived]);

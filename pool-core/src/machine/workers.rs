@@ -135,8 +135,8 @@ impl Worker {
     /// Notes a call as sent, and numbers it.
     pub(super) fn push(&mut self, id: WorkId, now: Duration) -> Seq {
         if self.sent.is_empty() {
-            // Unless it has just answered, and gets its next: that is no pause.
-            self.proven &= self.progress == now;
+            // Unless it has just answered: calls are flowing, and that is no pause.
+            self.proven &= now.saturating_sub(self.progress) < STALLED;
             self.progress = now;
             (self.settled, self.took) = (0, Duration::ZERO);
         }
