@@ -16,6 +16,8 @@ pub const HEADER: usize = 4;
 const BUFFER: usize = 64 * 1024;
 /// Frames above this have a vector of their own. A frame of this size fits the buffer together with its header.
 const SMALL_MAX: usize = BUFFER - HEADER;
+/// How much is read at first where a large frame is expected: what comes of it is copied once more.
+const GLIMPSE: usize = 2048;
 /// The first reservation for a large frame: 1 MiB, and what else comes with so much.
 const STEP: usize = 1024 * 1024 + 4096;
 /// No frame may be this long: the last value of the length field is kept free.
@@ -59,12 +61,14 @@ pub struct Decoder {
     start: usize,
     /// The length of the large frame that is arriving.
     large: Option<usize>,
+    /// The last frame was a large one: so may the next be.
+    expects_large: bool,
 }
 
 impl Decoder {
     /// Frames of more than `frame_max` bytes are none.
     pub fn new(frame_max: usize) -> Self {
-        Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None }
+        Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None, expects_large: false }
     }
 
     /// Lets `read` append bytes, as many as it is told (at least one, at most `limit`) or fewer. Returns what
@@ -84,7 +88,8 @@ impl Decoder {
             }
             None => {
                 self.compact();
-                let room = BUFFER - self.buffer.len();
+                let end = if self.expects_large && self.buffer.is_empty() { GLIMPSE } else { BUFFER };
+                let room = end - self.buffer.len();
                 (&mut self.buffer, room)
             }
         };
@@ -98,6 +103,7 @@ impl Decoder {
                 return Ok(None);
             }
             self.large = None;
+            self.expects_large = true;
             return Ok(Some(Item::Large));
         }
         let Some(len) = self.length()? else { return Ok(None) };
@@ -110,6 +116,7 @@ impl Decoder {
         match self.buffer.get(body..body + len) {
             None => Ok(None),
             Some(frame) => {
+                self.expects_large = false;
                 self.start = body + len;
                 Ok(Some(Item::Small(frame)))
             }
