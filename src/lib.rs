@@ -55,9 +55,9 @@ pub mod guide {}
 mod readme {}
 
 pub use pool_core::{
-    BrokenPool, BuildError, Builder, Bytes, Codec, Context, Executor, Function, Initialized, Map, OnWorkerLoss,
-    RestartLimit, ReturnWhen, Settled, Shared, Shutdown, SubmitError, TaskError, TaskHandle, TaskState, Waited,
-    WorkerId, WorkerMain, as_completed, available, wait,
+    BrokenPool, BuildError, Builder, Bytes, CallOptions, Codec, Context, Executor, Function, Initialized, Map,
+    OnWorkerLoss, RestartLimit, ReturnWhen, Settled, Shared, Shutdown, SubmitError, TaskError, TaskHandle,
+    TaskState, Waited, With, WorkerId, WorkerMain, as_completed, available, wait,
 };
 pub use pool_core::{codec, context, error, future, spawner, transport, worker};
 

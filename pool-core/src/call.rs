@@ -525,6 +525,15 @@ impl Call {
         self.is_cancelled()
     }
 
+    /// Ends the call wherever it is. Whether it was not settled before.
+    pub(crate) fn kill(&self) -> bool {
+        let known = self.pool().zip(self.id());
+        known.is_some_and(|(pool, id)| {
+            pool.kill(id);
+            true
+        })
+    }
+
     /// Puts the names to a failure that a worker reported of one of the call's items.
     pub(crate) fn explain(&self, failure: Failure) -> TaskError {
         // Under the lock, since whoever settles the call writes this a little after its status.

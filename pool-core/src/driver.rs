@@ -15,11 +15,14 @@ use crate::WorkerId;
 use crate::call::{Call, Outcome, contained, lock};
 use crate::codec::Codec;
 use crate::error::{
-    BreakReason, BrokenPool, CodecError, InitializerFailed, Panicked, StartError, SubmitError, TaskError,
-    WorkerLost,
+    BreakReason, BrokenPool, CodecError, InitializerFailed, Killed, Panicked, StartError, SubmitError, TaskError,
+    TimeLimit, TimedOut, WorkerLost,
 };
+use crate::executor::CallOptions;
 use crate::function::TaskRef;
-use crate::machine::{BreakCause, Cancel, Config, How, Input, Machine, Output, Phase, Place, WorkId};
+use crate::machine::{
+    BreakCause, Cancel, Config, Doom, How, Input, Limits, Machine, Output, Phase, Place, WorkId,
+};
 use crate::slot::{Answer, Letter, Reply, Slot};
 use crate::spare;
 use crate::spawner::Signal;
@@ -46,6 +49,7 @@ pub(crate) struct Settings {
     /// Workers must run this very image.
     pub(crate) same_image: bool,
     pub(crate) initializer: Option<(TaskRef, Initializer)>,
+    pub(crate) call_options: CallOptions,
 }
 
 pub(crate) struct Pool {
@@ -105,9 +109,9 @@ impl Pool {
     }
 
     /// Accepts a call, and sends it on its way if a worker is free.
-    pub(crate) fn submit(&self, call: &Arc<Call>) -> Result<(), SubmitError> {
+    pub(crate) fn submit(&self, call: &Arc<Call>, limits: Limits) -> Result<(), SubmitError> {
         self.act(|core, now| {
-            let Some(id) = core.machine.submit(now) else {
+            let Some(id) = core.machine.submit(limits, now) else {
                 return Err(core.broken.clone().map_or(SubmitError::ShutDown, SubmitError::Broken));
             };
             call.set_id(id);
@@ -156,6 +160,11 @@ impl Pool {
             let claim = slot.revoke(seq);
             self.tell(Input::Answered(slot.id, seq, claim));
         }
+    }
+
+    /// Ends a call wherever it is.
+    pub(crate) fn kill(&self, id: WorkId) {
+        self.act(|core, now| core.machine.kill(id, now));
     }
 
     /// Whether a worker has started the call, as far as its link can tell.
@@ -221,7 +230,7 @@ impl Pool {
 
     /// When the machine wants to be told that time has passed.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        lock(&self.core).machine.deadline().map(|at| self.began + at)
+        self.core().machine.await_deadline().map(|at| self.began + at)
     }
 
     /// The supervisor's last word.
@@ -406,6 +415,10 @@ impl Core {
                 let error = match how {
                     How::Cancelled => TaskError::Cancelled,
                     How::Lost(worker) => TaskError::WorkerLost(Box::new(lost(&self.slots[&worker], &call))),
+                    How::Doomed(doom, worker) => {
+                        let worker = worker.map(|worker| &*self.slots[&worker]);
+                        doomed(doom, &call, worker)
+                    }
                     How::Broken => TaskError::Broken(self.broken.clone().expect("invariant: noted before")),
                 };
                 // Now: a `cancel` that finds the call gone has to know that it was cancelled.
@@ -455,6 +468,20 @@ fn lost(slot: &Slot, call: &Call) -> WorkerLost {
         pid: slot.pid(),
         exit: slot.exit(),
         why: slot.fault().map(str::to_owned).or_else(|| slot.last_words()),
+    }
+}
+
+fn doomed(doom: Doom, call: &Call, worker: Option<&Slot>) -> TaskError {
+    let (task, pid) = (call.task_name().to_owned(), worker.and_then(Slot::pid));
+    let worker = worker.map(|slot| slot.id);
+    match doom {
+        Doom::Killed => TaskError::Killed(Box::new(Killed { task, worker, pid })),
+        Doom::OverTime(limit) => {
+            TaskError::TimedOut(Box::new(TimedOut { task, limit: TimeLimit::Run(limit), worker, pid }))
+        }
+        Doom::Expired(limit) => {
+            TaskError::TimedOut(Box::new(TimedOut { task, limit: TimeLimit::Total(limit), worker, pid }))
+        }
     }
 }
 

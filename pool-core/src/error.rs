@@ -138,6 +138,12 @@ pub enum TaskError {
     /// It was cancelled before it started.
     #[error("the call was cancelled")]
     Cancelled,
+    /// It took longer than its [limit](crate::CallOptions), and ended there.
+    #[error(transparent)]
+    TimedOut(Box<TimedOut>),
+    /// It was [killed](crate::TaskHandle::kill) while it ran.
+    #[error(transparent)]
+    Killed(Box<Killed>),
     /// The pool gave up before it was done.
     #[error(transparent)]
     Broken(BrokenPool),
@@ -185,6 +191,64 @@ pub struct WorkerLost {
     pub exit: Exit,
     /// What the pool held against it, if the pool ended it; else what it had to say itself.
     pub why: Option<String>,
+}
+
+/// A limit of a call's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimeLimit {
+    /// From when its turn had come at a worker; see [`CallOptions::time_limit`](crate::CallOptions::time_limit).
+    Run(Duration),
+    /// From its submission on; see [`CallOptions::total_limit`](crate::CallOptions::total_limit).
+    Total(Duration),
+}
+
+impl fmt::Display for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(limit) => write!(f, "it ran for longer than its time limit of {limit:?}"),
+            Self::Total(limit) => write!(f, "it was submitted longer ago than its total limit of {limit:?}"),
+        }
+    }
+}
+
+/// A call whose time was up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{task}` was ended{}: {limit}", At(*worker, *pid))]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// The function.
+    pub task: String,
+    /// Which limit that was.
+    pub limit: TimeLimit,
+    /// The worker that ran it, and was killed; `None` if it had not started.
+    pub worker: Option<WorkerId>,
+    /// That worker's process id.
+    pub pid: Option<u32>,
+}
+
+/// A call that was killed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{task}` was killed{}", At(*worker, *pid))]
+#[non_exhaustive]
+pub struct Killed {
+    /// The function.
+    pub task: String,
+    /// The worker that ran it, and was killed with it.
+    pub worker: Option<WorkerId>,
+    /// That worker's process id.
+    pub pid: Option<u32>,
+}
+
+struct At(Option<WorkerId>, Option<u32>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(worker) => write!(f, ", with worker {}{}", worker.0, Pid(self.1)),
+            None => f.write_str(" before it started"),
+        }
+    }
 }
 
 struct Pid(Option<u32>);

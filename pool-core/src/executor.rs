@@ -38,6 +38,9 @@
 //! - **E15** A function runs only in a worker that is known to mean the same by it. One that is of another program
 //!   or version, or breaks the rules, is ended, and an error says so. Nothing that it sends is taken on trust.
 //! - **E16** A map yields one item for each input, in order unless asked otherwise, and an error in its place.
+//! - **E17** A call ends when its time is up, or somebody kills it, and no other call is harmed: where the link can
+//!   revoke never; where it cannot, but the one that starts in that moment at the same worker. One that ends so before
+//!   it starts never runs.
 
 #![cfg_attr(
     all(windows, target_env = "gnu"),
@@ -62,7 +65,7 @@ use crate::driver::{Pool, Settings};
 use crate::error::{BrokenPool, BuildError, CodecError, CodecStep, SubmitError};
 use crate::function::{self, Function, Initialized, Stateless, TaskRef};
 use crate::future::{self, TaskHandle};
-use crate::machine::{Config, EXTRA_QUEUED_CALLS, Input, OnWorkerLoss, RestartLimit};
+use crate::machine::{Config, EXTRA_QUEUED_CALLS, Input, Limits, OnWorkerLoss, RestartLimit};
 use crate::map::Map;
 use crate::spawner::{Signal, SpawnError};
 use crate::supervisor::Supervisor;
@@ -86,6 +89,7 @@ pub struct Builder {
     start_deadline: Duration,
     stop_grace: Duration,
     initializer: Option<(function::Native, EncodeArgument)>,
+    call_options: CallOptions,
 }
 
 impl Default for Builder {
@@ -102,6 +106,7 @@ impl Default for Builder {
             start_deadline: Duration::from_secs(10),
             stop_grace: Duration::from_secs(5),
             initializer: None,
+            call_options: CallOptions::default(),
         }
     }
 }
@@ -180,6 +185,12 @@ impl Builder {
         Self { stop_grace, ..self }
     }
 
+    /// How calls are treated that say nothing else; also those of [`map`](Executor::map), for which a call is a chunk.
+    /// Default: nobody waits for them but who wants to.
+    pub fn call_options(self, call_options: CallOptions) -> Self {
+        Self { call_options, ..self }
+    }
+
     /// Builds the pool. No worker is started before the first call.
     ///
     /// # Errors
@@ -235,6 +246,7 @@ impl Builder {
             frame_max: transport.frame_max(),
             same_image: spawner.caps().same_image,
             initializer,
+            call_options: self.call_options,
         };
         let context = format!("{}+{}", spawner.name(), transport.name());
         let (sender, orders) = crossbeam_channel::unbounded();
@@ -347,14 +359,7 @@ impl Executor {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let () = Stateless::<F>::CHECK;
-        let native = function::call(f);
-        if native.address().is_none() {
-            return Err(SubmitError::ForeignImage(native.name()));
-        }
-        let argument = encode_argument(self.codec(), &argument)?;
-        let call = self.submit_encoded(TaskRef::Native(native), argument)?;
-        Ok(TaskHandle::new(call, future::decode_reply::<R>))
+        self.submit_native(f, &argument, self.limits())
     }
 
     /// Has a worker call the task that it registered under `name`
@@ -370,13 +375,25 @@ impl Executor {
         A: Serialize,
         R: DeserializeOwned,
     {
-        if name.len() > wire::NAME_MAX {
-            let (task, size) = (name.to_owned(), name.len());
-            return Err(SubmitError::TooLarge { task, size, max: wire::NAME_MAX });
-        }
-        let argument = encode_argument(self.codec(), &argument)?;
-        let call = self.submit_encoded(TaskRef::Named(name.into()), argument)?;
-        Ok(TaskHandle::new(call, future::decode_reply::<R>))
+        self.submit_task(name, &argument, self.limits())
+    }
+
+    /// This executor for calls that are to be treated in a certain way.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use process_pool::{CallOptions, Executor, TaskError};
+    ///
+    /// fn main() {
+    ///     process_pool::init();
+    ///     let pool = Executor::new().expect("a pool");
+    ///     let bounded = pool.with(CallOptions::new().time_limit(Duration::from_secs(1)));
+    ///     let endless = bounded.submit(|n: u64| -> u64 { loop { std::hint::black_box(n); } }, 1).expect("accepted");
+    ///     assert!(matches!(endless.result(), Err(TaskError::TimedOut(_))));
+    /// }
+    /// ```
+    pub fn with(&self, options: CallOptions) -> With<'_> {
+        With { executor: self, limits: options.or(self.pool.settings.call_options) }
     }
 
     /// Calls `f` for each input, in the workers, and yields the results in the order of the inputs.
@@ -459,14 +476,135 @@ impl Executor {
         self.pool.settings.frame_max.saturating_sub(wire::CALL_HEAD_MAX)
     }
 
-    pub(crate) fn submit_encoded(&self, task: TaskRef, argument: Argument) -> Result<Arc<Call>, SubmitError> {
+    /// Those of a call that has none of its own.
+    pub(crate) fn limits(&self) -> Limits {
+        CallOptions::default().or(self.pool.settings.call_options)
+    }
+
+    pub(crate) fn submit_encoded(
+        &self,
+        task: TaskRef,
+        argument: Argument,
+        limits: Limits,
+    ) -> Result<Arc<Call>, SubmitError> {
         if argument.len() > self.payload_max() {
             let (size, max) = (argument.len(), self.payload_max());
             return Err(SubmitError::TooLarge { task: task.name().to_owned(), size, max });
         }
         let call = Arc::new(Call::new(task, &self.origin, argument));
-        self.pool.submit(&call)?;
+        self.pool.submit(&call, limits)?;
         Ok(call)
+    }
+
+    fn submit_native<F, A, R>(&self, f: F, argument: &A, limits: Limits) -> Result<TaskHandle<R>, SubmitError>
+    where
+        F: Function<A, R>,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let () = Stateless::<F>::CHECK;
+        let native = function::call(f);
+        if native.address().is_none() {
+            return Err(SubmitError::ForeignImage(native.name()));
+        }
+        let argument = encode_argument(self.codec(), argument)?;
+        let call = self.submit_encoded(TaskRef::Native(native), argument, limits)?;
+        Ok(TaskHandle::new(call, future::decode_reply::<R>))
+    }
+
+    fn submit_task<A, R>(&self, name: &str, argument: &A, limits: Limits) -> Result<TaskHandle<R>, SubmitError>
+    where
+        A: Serialize,
+        R: DeserializeOwned,
+    {
+        if name.len() > wire::NAME_MAX {
+            let (task, size) = (name.to_owned(), name.len());
+            return Err(SubmitError::TooLarge { task, size, max: wire::NAME_MAX });
+        }
+        let argument = encode_argument(self.codec(), argument)?;
+        let call = self.submit_encoded(TaskRef::Named(name.into()), argument, limits)?;
+        Ok(TaskHandle::new(call, future::decode_reply::<R>))
+    }
+}
+
+/// How a call is to be treated; what is not set here is as the pool's
+/// [default](Builder::call_options) says.
+///
+/// ```
+/// use std::time::Duration;
+/// use process_pool::CallOptions;
+///
+/// let options = CallOptions::new().time_limit(Duration::from_secs(2)).total_limit(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallOptions {
+    limits: Limits,
+}
+
+impl CallOptions {
+    /// Nothing is set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long the call may run. Then its worker is killed, and the call fails with
+    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut).
+    ///
+    /// No other call is touched by that: what waits behind it is taken back first, and goes to other workers. (On
+    /// transports that cannot take back what was sent, which is all but those of Linux, the next call is lost with the
+    /// worker if it starts in that very moment; it fails with [`WorkerLost`](crate::TaskError::WorkerLost) then.)
+    ///
+    /// The time begins when the call's turn comes at a worker that is ready; it includes what it takes to bring the
+    /// argument there. A call that has not started when its time is up, because its worker is held up, say, goes to
+    /// another, and its time begins anew. (Where that cannot be known, it fails.)
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limits.run = Some(limit);
+        self
+    }
+
+    /// How long the call may take from its submission on, the time that it waits included. If it runs then, it ends as
+    /// with a [`time_limit`](Self::time_limit); if it does not, it never will.
+    pub fn total_limit(mut self, limit: Duration) -> Self {
+        self.limits.total = Some(limit);
+        self
+    }
+
+    fn or(self, default: Self) -> Limits {
+        Limits { run: self.limits.run.or(default.limits.run), total: self.limits.total.or(default.limits.total) }
+    }
+}
+
+/// An executor that treats calls in a certain way: [`Executor::with`].
+#[derive(Clone, Copy, Debug)]
+pub struct With<'a> {
+    executor: &'a Executor,
+    limits: Limits,
+}
+
+impl With<'_> {
+    /// As [`Executor::submit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit<F, A, R>(&self, f: F, argument: A) -> Result<TaskHandle<R>, SubmitError>
+    where
+        F: Function<A, R>,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.executor.submit_native(f, &argument, self.limits)
+    }
+
+    /// As [`Executor::submit_named`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_named<A, R>(&self, name: &str, argument: A) -> Result<TaskHandle<R>, SubmitError>
+    where
+        A: Serialize,
+        R: DeserializeOwned,
+    {
+        self.executor.submit_task(name, &argument, self.limits)
     }
 }
 

@@ -145,6 +145,16 @@ impl<R> TaskHandle<R> {
         self.call.cancel()
     }
 
+    /// Ends the call wherever it is. Whether it was not settled before.
+    ///
+    /// One that has not started is cancelled, as by [`cancel`](Self::cancel). One that runs ends with its worker, which
+    /// is killed, and its error is [`TaskError::Killed`]; unless it was done in that moment. No other call is touched:
+    /// see [`CallOptions::time_limit`](crate::CallOptions::time_limit). Returns at once; [`wait`](Self::wait) tells when
+    /// it is over.
+    pub fn kill(&self) -> bool {
+        self.call.kill()
+    }
+
     /// Calls `callback` once, when the call is settled: on the pool's callback thread, in the order of
     /// registration, or at once, here, if it is settled already. A panic in it is contained.
     ///

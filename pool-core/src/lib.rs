@@ -55,7 +55,7 @@ pub use blob::Bytes;
 pub use codec::Codec;
 pub use context::{Context, available};
 pub use error::{BrokenPool, BuildError, SubmitError, TaskError};
-pub use executor::{Builder, Executor, Shutdown};
+pub use executor::{Builder, CallOptions, Executor, Shutdown, With};
 pub use function::{Function, Initialized};
 pub use future::{ReturnWhen, Settled, TaskHandle, TaskState, Waited, as_completed, wait};
 pub use machine::{OnWorkerLoss, RestartLimit};

@@ -331,7 +331,7 @@ where
             return;
         }
         let task = TaskRef::Native(function::chunk(self.f));
-        match self.executor.submit_encoded(task, argument) {
+        match self.executor.submit_encoded(task, argument, self.executor.limits()) {
             Ok(call) => {
                 if self.chunksize.is_none() {
                     self.pace.probe.get_or_insert_with(|| (Arc::clone(&call), sent));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::items::Place;
 use super::workers::{AHEAD, HAND_OVER, STALLED, State, WAKE, Worker};
-use super::{How, Machine, Output};
+use super::{Doom, How, Machine, Output};
 use crate::WorkerId;
 use crate::transport::{Claim, Seq};
 
@@ -124,12 +124,17 @@ impl Machine {
         self.rescue(now);
         let Some(index) = self.index(worker) else { return };
         // Half a window is left to work on while the other half travels: fewer, larger sends.
-        let worth_it = self.workers[index].sent.len() <= self.workers[index].window / 2;
+        let found = &self.workers[index];
+        let worth_it = found.sent.len() <= found.window / 2;
+        let is_quick = found.proven && found.is_quick(found.sent.len(), AHEAD, now);
         if worth_it && self.items.pending() > 0 {
             self.send_some(worker, now);
         }
         if !self.idle.is_empty() {
-            self.dispatch(now);
+            // As long as it is at short calls nothing has changed for those that are idle.
+            if worth_it || !is_quick {
+                self.dispatch(now);
+            }
             self.steal(now);
         }
         self.retire(worker, now);
@@ -208,6 +213,7 @@ impl Machine {
             self.out.push_back(Output::Send(id, seq, call));
         }
         self.idle.retain(|idle| *idle != id);
+        self.look_at_first(id, now);
         true
     }
 
@@ -262,6 +268,20 @@ impl Machine {
         }
     }
 
+    /// Orders one call at a worker to be revoked.
+    pub(super) fn ask_back_one(&mut self, index: usize, seq: Seq) {
+        let worker = &mut self.workers[index];
+        let id = worker.id;
+        if let Some(at) = worker.position(seq)
+            && let sent = &mut worker.sent[at]
+            && !sent.asked
+            && !sent.started
+        {
+            sent.asked = true;
+            self.out.push_back(Output::Revoke(id, seq));
+        }
+    }
+
     pub(super) fn answered(&mut self, id: WorkerId, seq: Seq, claim: Claim, now: Duration) {
         let Some(index) = self.index(id) else { return };
         let worker = &mut self.workers[index];
@@ -280,8 +300,8 @@ impl Machine {
                 worker.sent.remove(at);
                 worker.fruitful = true;
                 (self.failures, self.stumbles) = (0, 0);
-                self.items.remove(call);
-                self.out.push_back(Output::Settle(call, How::Lost(id)));
+                let how = self.bounds.doom(call).map_or(How::Lost(id), |doom| doom.how(Some(id)));
+                self.settle_without(call, how);
             }
             Claim::Started | Claim::Unknown | Claim::Queued => {
                 worker.sent[at].started = claim == Claim::Started;
@@ -293,6 +313,7 @@ impl Machine {
         if gone {
             self.forget_if_empty(id, now);
         } else {
+            self.look_at_first(id, now);
             self.note_idle(id, now);
         }
         self.dispatch(now);
@@ -310,22 +331,27 @@ impl Machine {
         let id = worker.id;
         // Only the call whose turn was next can be what killed the worker on its arrival: those behind it,
         // and behind the one that had started, are innocent.
-        let suspicious = gone && worker.position(seq) == Some(0);
+        let suspicious = gone && worker.condemned.is_none() && worker.position(seq) == Some(0);
         let Some(sent) = worker.give_back(seq) else { return };
+        if worker.state == State::Live && worker.condemned == Some(seq) {
+            worker.condemned = None;
+        }
         if let Some(left) = &mut worker.allowance {
             *left += 1;
         }
         let item = self.items.get_mut(sent.id).expect("invariant: a call at a worker is unsettled");
         item.resends += u8::from(suspicious);
-        let how = if item.cancelling || self.cancel_returned {
-            How::Cancelled
-        } else if item.resends > super::RESENDS_MAX {
-            How::Lost(id)
-        } else {
-            return self.items.put_back(sent.id);
+        let how = match self.bounds.doom(sent.id) {
+            Some(doom @ (Doom::Killed | Doom::Expired(_))) => doom.how(None),
+            _ if item.cancelling || self.cancel_returned => How::Cancelled,
+            _ if item.resends > super::RESENDS_MAX => How::Lost(id),
+            // If its time was up, that had not begun.
+            _ => {
+                self.bounds.pardon(sent.id);
+                return self.items.put_back(sent.id);
+            }
         };
-        self.items.remove(sent.id);
-        self.out.push_back(Output::Settle(sent.id, how));
+        self.settle_without(sent.id, how);
     }
 
     /// A worker whose last call was taken back is idle, without having settled anything.

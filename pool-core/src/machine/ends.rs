@@ -69,7 +69,9 @@ impl Machine {
             return;
         }
         self.set_state(index, State::Suspect);
-        self.workers[index].deadline = Some(now + GONE_WITHIN);
+        let worker = &mut self.workers[index];
+        worker.deadline = Some(now + GONE_WITHIN);
+        worker.over_at = None;
         self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Alarm);
         if self.config.on_worker_loss == OnWorkerLoss::Replace {
@@ -179,8 +181,7 @@ impl Machine {
         self.phase = Phase::Broken;
         self.out.push_back(Output::Break(cause));
         for id in self.items.all() {
-            self.items.remove(id);
-            self.out.push_back(Output::Settle(id, How::Broken));
+            self.settle_without(id, How::Broken);
         }
         for worker in &mut self.workers {
             worker.sent.clear();
@@ -225,8 +226,7 @@ impl Machine {
     pub(super) fn cancel_unstarted(&mut self) {
         self.cancel_returned = true;
         for id in self.items.queued() {
-            self.items.remove(id);
-            self.out.push_back(Output::Settle(id, How::Cancelled));
+            self.settle_without(id, How::Cancelled);
         }
         for index in 0..self.workers.len() {
             if self.workers[index].revocable.is_some() {
@@ -295,6 +295,7 @@ impl Machine {
             self.dispatch(now);
             self.look_at = self.stalls_at().map(|at| at.max(now + STALLED / 2));
         }
+        self.doom_late(now);
         if due(self.episode_end()) {
             self.give_up(BreakCause::NoWorkerInTime(self.last_failed), now);
         }

@@ -11,8 +11,10 @@
 //! - `items`: the pending items and their queue.
 //! - `workers`: the worker table.
 //! - `dispatch`: who gets which call, who gives one back, when a worker is started.
+//! - `bounds`: calls that may not take as long as they like, and calls that are killed.
 //! - `ends`: how workers end, what becomes of their calls, and when to give up.
 
+mod bounds;
 mod dispatch;
 mod ends;
 mod items;
@@ -26,9 +28,11 @@ mod worlds;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use self::bounds::{Doom, Limits};
 pub use self::items::{Place, WorkId};
 pub use self::phase::Phase;
 
+use self::bounds::Bounds;
 use self::items::Items;
 use self::workers::{Census, State, Worker};
 use crate::WorkerId;
@@ -144,6 +148,8 @@ pub enum How {
     Cancelled,
     /// Lost with this worker, which may have started it.
     Lost(WorkerId),
+    /// Its time was up, or it was killed: with this worker, if it was at one.
+    Doomed(Doom, Option<WorkerId>),
     /// The pool broke.
     Broken,
 }
@@ -207,6 +213,10 @@ pub struct Machine {
     config: Config,
     phase: Phase,
     items: Items,
+    /// Of the calls that have limits, or are to be killed.
+    bounds: Bounds,
+    /// When somebody will look for calls whose time is up.
+    known_doom: Option<Duration>,
     /// Sorted by id: ids count up.
     workers: Vec<Worker>,
     /// How many of them are in which state.
@@ -248,6 +258,8 @@ impl Machine {
             config,
             phase: Phase::Running,
             items: Items::default(),
+            bounds: Bounds::default(),
+            known_doom: None,
             workers: Vec::new(),
             census: Census::default(),
             last_quick: WorkerId(0),
@@ -278,11 +290,12 @@ impl Machine {
     }
 
     /// Accepts a call; `None` if the pool takes no more.
-    pub fn submit(&mut self, now: Duration) -> Option<WorkId> {
+    pub fn submit(&mut self, limits: Limits, now: Duration) -> Option<WorkId> {
         if self.phase != Phase::Running {
             return None;
         }
         let id = self.items.insert();
+        self.bound(id, limits, now);
         if !self.stuck {
             self.dispatch(now);
         }
@@ -294,10 +307,14 @@ impl Machine {
     pub fn result(&mut self, worker: WorkerId, seq: Seq, took: Duration) -> Option<WorkId> {
         let worker = self.worker_mut(worker)?;
         let sent = worker.answered(seq)?;
+        if worker.state == State::Live && worker.condemned == Some(seq) {
+            worker.condemned = None;
+        }
         worker.settled += 1;
         worker.took += took;
         worker.fruitful = true;
         (self.failures, self.stumbles) = (0, 0);
+        self.bounds.remove(sent.id);
         let known = self.items.remove(sent.id);
         debug_assert!(known, "invariant: a call at a worker is unsettled");
         Some(sent.id)
@@ -309,6 +326,10 @@ impl Machine {
         let window_max = self.config.window_max;
         let Some(found) = self.worker_mut(worker) else { return };
         found.learn(now, window_max);
+        if !self.bounds.is_empty() {
+            self.look_at_first(worker, now);
+        }
+        let Some(found) = self.worker_mut(worker) else { return };
         if found.sent.is_empty() && found.state == State::Live && !self.idle.contains(&worker) {
             self.idle.push(worker);
         }
@@ -322,8 +343,7 @@ impl Machine {
         let Some(item) = self.items.get_mut(id) else { return Cancel::TooLate };
         match item.place {
             Place::Pending => {
-                self.items.remove(id);
-                self.out.push_back(Output::Settle(id, How::Cancelled));
+                self.settle_without(id, How::Cancelled);
                 self.settle_phase(now);
                 Cancel::Cancelled
             }
@@ -412,7 +432,13 @@ impl Machine {
         let workers = self.workers.iter().filter_map(|worker| worker.deadline).min();
         let spawn = (self.wants_worker() && self.spawn_after > Duration::ZERO).then_some(self.spawn_after);
         let episode = self.episode_end();
-        [workers, spawn, episode, self.look_at].into_iter().flatten().min()
+        [workers, spawn, episode, self.look_at, self.next_doom()].into_iter().flatten().min()
+    }
+
+    /// The same, for the one who will look at the clock then: of limits that end earlier an [`Output::Alarm`] will tell.
+    pub fn await_deadline(&mut self) -> Option<Duration> {
+        self.known_doom = self.next_doom();
+        self.deadline()
     }
 
     fn index(&self, id: WorkerId) -> Option<usize> {

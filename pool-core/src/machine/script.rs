@@ -68,7 +68,7 @@ impl Script {
     }
 
     fn submit(&mut self) -> Vec<Output> {
-        self.calls.extend(self.machine.submit(NOW));
+        self.calls.extend(self.machine.submit(Limits::default(), NOW));
         self.orders()
     }
 
@@ -441,7 +441,7 @@ fn breaking_settles_every_call_when_the_exit_is_known() {
     let settled = orders.iter().filter(|order| matches!(order, Output::Settle(_, How::Broken))).count();
     assert_eq!(settled, 3);
     assert!(orders.contains(&Output::Signal(w(1), Signal::Kill)));
-    assert!(pool.machine.submit(NOW).is_none());
+    assert!(pool.machine.submit(Limits::default(), NOW).is_none());
     assert_eq!(pool.die(w(1)).last(), Some(&Output::Close));
 }
 
@@ -566,7 +566,7 @@ fn shutdown_finishes_what_was_submitted_and_lets_the_workers_go() {
     let mut pool = Script::live(config(1), Some(8));
     pool.submit();
     assert_eq!(pool.feed(Input::ShutdownCalled { cancel_pending: false }), []);
-    assert!(pool.machine.submit(NOW).is_none());
+    assert!(pool.machine.submit(Limits::default(), NOW).is_none());
     let (worker, seq) = pool.first_sent().expect("the call is at the worker");
     assert_eq!(pool.finish(worker, seq), [Output::Stop(worker)]);
     assert_eq!(pool.feed(Input::WorkerLeft(worker)), []);
@@ -598,4 +598,116 @@ fn forced_workers_take_what_they_run_with_them_and_the_rest_is_cancelled() {
     let orders = pool.feed(Input::Answered(w(0), seqs[0], Claim::Started));
     assert_eq!(orders[0], Output::Settle(pool.calls[0], How::Lost(w(0))));
     assert_eq!(orders.last(), Some(&Output::Close));
+}
+
+/// A pool of one live worker, with so many calls there, the first with a limit of 10 ms.
+fn limited(calls: usize, revocable: Option<usize>) -> Script {
+    let mut pool = Script::live(Config { window_max: 64, ..config(1) }, revocable);
+    let limits = Limits { run: Some(Duration::from_millis(10)), total: None };
+    pool.calls.extend(pool.machine.submit(limits, NOW));
+    (1..calls).for_each(|_| drop(pool.submit()));
+    pool.orders();
+    pool
+}
+
+/// Everything behind a call is taken back before its worker is killed for it.
+#[test]
+fn a_call_that_runs_for_too_long_costs_its_worker_and_no_other_call() {
+    let mut pool = limited(3, Some(8));
+    let (busy, late) = (w(0), NOW + Duration::from_millis(10));
+    assert_eq!(pool.machine.deadline(), Some(late));
+    pool.machine.handle(Input::TimePassed, late);
+    assert_eq!(pool.orders(), [3, 2, 1].map(|seq| Output::Revoke(busy, Seq(seq))));
+    pool.machine.handle(Input::Answered(busy, Seq(3), Claim::Revoked), late);
+    pool.machine.handle(Input::Answered(busy, Seq(2), Claim::Revoked), late);
+    assert_eq!(pool.orders(), [], "it gets nothing, and nothing is decided");
+    pool.machine.handle(Input::Answered(busy, Seq(1), Claim::Started), late);
+    let killed = [Output::Spawn(w(1)), Output::Signal(busy, Signal::Kill), Output::CloseLink(busy)];
+    assert_eq!(pool.orders(), killed);
+    pool.machine.handle(Input::LinkClosed(busy), late);
+    pool.machine.handle(Input::Exited(busy), late);
+    pool.orders();
+    pool.machine.handle(Input::Answered(busy, Seq(1), Claim::Started), late);
+    let doom = How::Doomed(Doom::OverTime(Duration::from_millis(10)), Some(busy));
+    assert_eq!(pool.orders(), [Output::Settle(pool.calls[0], doom), Output::Forget(busy)]);
+    pool.machine.handle(Input::WorkerReady(w(1), Some(8)), late);
+    assert!(
+        matches!(pool.orders()[..], [Output::Send(worker, _, call), ..] if worker == w(1) && call == pool.calls[1])
+    );
+    assert_eq!(pool.machine.failures, 0, "it was no worker that came to nothing");
+}
+
+/// A later call has started: so the one whose time is up is through, and its answer on its way.
+#[test]
+fn a_call_that_is_done_in_the_moment_its_time_is_up_costs_nothing() {
+    let mut pool = limited(2, Some(8));
+    let (busy, late) = (w(0), NOW + Duration::from_millis(10));
+    pool.machine.handle(Input::TimePassed, late);
+    pool.orders();
+    pool.machine.handle(Input::Answered(busy, Seq(2), Claim::Started), late);
+    pool.machine.handle(Input::Answered(busy, Seq(1), Claim::Started), late);
+    assert_eq!(pool.orders(), []);
+    assert_eq!(pool.finish(busy, Seq(1)), []);
+    assert_eq!(pool.finish(busy, Seq(2)), []);
+    assert!(matches!(pool.submit()[..], [Output::Send(worker, ..)] if worker == busy), "it is one like any other");
+    assert_eq!(pool.machine.deadline(), None);
+}
+
+#[test]
+fn the_time_of_a_call_begins_when_its_turn_comes() {
+    let mut pool = Script::live(config(1), Some(8));
+    pool.submit();
+    let limits = Limits { run: Some(Duration::from_millis(10)), total: None };
+    pool.calls.extend(pool.machine.submit(limits, NOW));
+    pool.orders();
+    let sent = pool.machine.workers[0].sent.iter().map(|sent| sent.seq).collect::<Vec<_>>();
+    pool.machine.handle(Input::TimePassed, NOW * 2);
+    let revoked = pool.orders();
+    assert!(!revoked.iter().any(|order| matches!(order, Output::Signal(..))), "{revoked:?}");
+    pool.machine.result(w(0), sent[0], TOOK);
+    pool.machine.refill(w(0), NOW * 2);
+    assert_eq!(pool.machine.next_doom(), Some(NOW * 2 + Duration::from_millis(10)));
+}
+
+/// A call that was not begun, whose worker was held up, say, has had none of its time.
+#[test]
+fn a_call_that_has_not_begun_when_its_time_is_up_is_sent_again() {
+    let mut pool = limited(1, Some(8));
+    let late = NOW + Duration::from_millis(10);
+    pool.machine.handle(Input::TimePassed, late);
+    assert_eq!(pool.orders(), [Output::Revoke(w(0), Seq(1))]);
+    pool.machine.handle(Input::Answered(w(0), Seq(1), Claim::Revoked), late);
+    assert_eq!(pool.orders(), [Output::Send(w(0), Seq(2), pool.calls[0])]);
+    assert_eq!(pool.machine.deadline(), Some(late + Duration::from_millis(10)));
+}
+
+#[test]
+fn a_call_that_expires_in_the_queue_ends_there() {
+    let mut pool = Script::live(config(1), None);
+    (0..2).for_each(|_| drop(pool.submit()));
+    let limits = Limits { run: None, total: Some(Duration::from_millis(10)) };
+    pool.calls.extend(pool.machine.submit(limits, NOW));
+    pool.orders();
+    let late = NOW + Duration::from_millis(10);
+    assert_eq!(pool.machine.deadline(), Some(late));
+    pool.machine.handle(Input::TimePassed, late);
+    let how = How::Doomed(Doom::Expired(Duration::from_millis(10)), None);
+    assert_eq!(pool.orders(), [Output::Settle(pool.calls[2], how)]);
+    assert_eq!(pool.machine.deadline(), None);
+}
+
+/// Where nothing can be taken back the worker is killed at once, when it is the call's turn.
+#[test]
+fn a_call_that_is_killed_beyond_reach_ends_when_its_turn_comes() {
+    let mut pool = Script::live(Config { window_max: 64, ..config(1) }, None);
+    (0..3).for_each(|_| drop(pool.submit()));
+    let sent: Vec<_> = pool.machine.workers[0].sent.iter().map(|sent| (sent.seq, sent.id)).collect();
+    let [(first, _), (second, killed)] = sent[..] else { panic!("{sent:?}") };
+    pool.machine.kill(killed, NOW);
+    assert_eq!(pool.orders(), [], "another runs there");
+    let orders = pool.finish(w(0), first);
+    assert!(orders.contains(&Output::Signal(w(0), Signal::Kill)), "{orders:?}");
+    pool.die(w(0));
+    let orders = pool.feed(Input::Answered(w(0), second, Claim::Unknown));
+    assert!(orders.contains(&Output::Settle(killed, How::Doomed(Doom::Killed, Some(w(0))))), "{orders:?}");
 }

@@ -72,6 +72,11 @@ pub(super) struct Worker {
     pub(super) exited: bool,
     /// Nobody has heard of its exit: it was waited for in vain, and is taken for granted.
     pub(super) presumed: bool,
+    /// It is to be killed for this call, or was.
+    pub(super) condemned: Option<Seq>,
+    /// The call whose turn it was when this was looked at last, and when its time is up.
+    pub(super) first: Option<Seq>,
+    pub(super) over_at: Option<Duration>,
     /// When patience with its present state ends.
     pub(super) deadline: Option<Duration>,
     /// When it last settled a call, or got its first after being idle.
@@ -120,6 +125,9 @@ impl Worker {
             link_closed: false,
             exited: false,
             presumed: false,
+            condemned: None,
+            first: None,
+            over_at: None,
             deadline: Some(deadline),
             progress: now,
             settled: 0,
@@ -152,6 +160,9 @@ impl Worker {
     /// Takes out the call sent as `seq`. Mostly it is the first.
     pub(super) fn take(&mut self, seq: Seq) -> Option<Sent> {
         let at = self.position(seq)?;
+        if self.first == Some(seq) {
+            self.over_at = None;
+        }
         self.sent.remove(at)
     }
 
@@ -200,6 +211,9 @@ impl Worker {
 
     /// How many more calls it may get by its own limits.
     pub(super) fn room(&self) -> usize {
+        if self.condemned.is_some() {
+            return 0;
+        }
         // What it has to get past takes it time as well: on a link that decides slowly, a worker from which much was taken
         // back would else get ever more that has to be taken back again. One it gets, whose answer tells that it is past.
         let on_the_way = self.sent.len() + self.taken_back.len();
@@ -244,7 +258,10 @@ impl Worker {
     pub(super) fn is_quick(&self, calls: usize, limit: Duration, now: Duration) -> bool {
         let calls = u32::try_from(calls).unwrap_or(u32::MAX);
         let worth = self.pace.and_then(|pace| pace.checked_mul(calls));
-        self.revocable.is_some() && worth.is_some_and(|worth| worth < limit) && !self.stalled(now)
+        self.revocable.is_some()
+            && self.condemned.is_none()
+            && worth.is_some_and(|worth| worth < limit)
+            && !self.stalled(now)
     }
 
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.

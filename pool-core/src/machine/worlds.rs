@@ -1,7 +1,7 @@
 //! Seeded worlds: the machine against a model of links and processes in which everything that can happen
 //! does, in any order that the laws allow. A failing world prints its seed; `world(SEED)` replays it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::*;
@@ -47,6 +47,8 @@ struct Process {
     /// Frames on their way back.
     replies: VecDeque<Seq>,
     started: Vec<Seq>,
+    /// It ended by itself, or by a user's order for all workers.
+    misfortune: bool,
     exit_reported: bool,
     close_reported: bool,
     close_ordered: bool,
@@ -67,6 +69,10 @@ struct World {
     runs: Vec<u32>,
     settled: Vec<u32>,
     tally: Tally,
+    /// Calls that are bounded, or were killed.
+    bounded: BTreeSet<WorkId>,
+    /// All workers were told to end.
+    forced: bool,
     broken: bool,
     closed: bool,
 }
@@ -78,6 +84,7 @@ struct Tally {
     cancelled: u64,
     lost: u64,
     broken: u64,
+    doomed: u64,
     came_back: u64,
     steps: u64,
 }
@@ -88,6 +95,7 @@ impl Tally {
         self.cancelled += other.cancelled;
         self.lost += other.lost;
         self.broken += other.broken;
+        self.doomed += other.doomed;
         self.came_back += other.came_back;
         self.steps += other.steps;
     }
@@ -122,6 +130,8 @@ impl World {
             runs: Vec::new(),
             settled: Vec::new(),
             tally: Tally::default(),
+            bounded: BTreeSet::new(),
+            forced: false,
             broken: false,
             closed: false,
         }
@@ -150,8 +160,19 @@ impl World {
                 }
                 Output::Settle(call, how) => {
                     match how {
+                        How::Lost(id) if self.revocable && !self.forced => {
+                            assert!(
+                                self.processes[&id].misfortune,
+                                "a neighbour of a call that was killed is lost"
+                            );
+                        }
+                        How::Doomed(..) => assert!(self.bounded.contains(&call), "the wrong call is doomed"),
+                        _ => {}
+                    }
+                    match how {
                         How::Cancelled => self.tally.cancelled += 1,
                         How::Lost(_) => self.tally.lost += 1,
+                        How::Doomed(..) => self.tally.doomed += 1,
                         How::Broken => self.tally.broken += 1,
                     }
                     self.settle(call);
@@ -215,6 +236,10 @@ impl World {
             assert!(waiting <= self.config.call_queue_bound, "the call queue's bound is exceeded");
             assert!(waiting == 0 || self.config.certain_ends, "a call beyond reach was sent ahead");
         }
+        if let Some(at) = self.machine.next_doom() {
+            let known = self.machine.known_doom;
+            assert!(known.is_some_and(|known| known <= at), "nobody looks at {at:?}, but at {known:?}");
+        }
         for worker in &self.machine.workers {
             let window = self.config.window_max.max(2);
             assert!(worker.sent.len() <= window, "the window is exceeded");
@@ -243,11 +268,21 @@ impl World {
         }
     }
 
+    /// Mostly none.
+    fn limits(&mut self) -> Limits {
+        let mut limit = |percent| self.rng.chance(percent).then(|| Duration::from_micros(self.rng.next() % 6000));
+        Limits { run: limit(10), total: limit(5) }
+    }
+
     /// Something that a user does.
     fn user(&mut self) {
         match self.rng.below(100) {
             0..70 => {
-                if let Some(call) = self.machine.submit(self.now) {
+                let limits = self.limits();
+                if let Some(call) = self.machine.submit(limits, self.now) {
+                    if limits != Limits::default() {
+                        self.bounded.insert(call);
+                    }
                     self.open.insert(call, self.runs.len());
                     self.runs.push(0);
                     self.settled.push(0);
@@ -256,7 +291,15 @@ impl World {
                 }
                 self.carry_out();
             }
-            70..96 => {
+            70..80 => {
+                let nth = self.rng.below(self.open.len());
+                if let Some((&call, _)) = self.open.iter().nth(nth) {
+                    self.bounded.insert(call);
+                    self.machine.kill(call, self.now);
+                    self.carry_out();
+                }
+            }
+            80..96 => {
                 let nth = self.rng.below(self.open.len());
                 if let Some((&call, &name)) = self.open.iter().nth(nth) {
                     let step = self.machine.cancel(call, self.now);
@@ -273,6 +316,7 @@ impl World {
                 self.feed(Input::ShutdownCalled { cancel_pending });
             }
             _ => {
+                self.forced = true;
                 let signal = if self.rng.chance(50) { Signal::Kill } else { Signal::Terminate };
                 self.feed(Input::ForceCalled(signal));
             }
@@ -305,7 +349,7 @@ impl World {
                 self.start_fails(id);
             }
         } else if !kind && choice < 6 {
-            process.alive = false;
+            (process.alive, process.misfortune) = (false, true);
         } else if !process.ready {
             process.ready = true;
             match choice {
@@ -348,7 +392,7 @@ impl World {
     /// The start of a worker fails that was up already. There is no process then whose end could be told.
     fn start_fails(&mut self, worker: WorkerId) {
         let process = self.processes.get_mut(&worker).expect("chosen from the table");
-        (process.alive, process.exit_reported) = (false, true);
+        (process.alive, process.misfortune, process.exit_reported) = (false, true, true);
         let transient = self.rng.chance(50);
         self.feed(Input::SpawnFailed { worker, transient });
     }
@@ -382,6 +426,7 @@ impl World {
     fn pass_time(&mut self) {
         self.now += Duration::from_micros(self.rng.next() % 3000);
         self.feed(Input::TimePassed);
+        self.machine.await_deadline();
     }
 
     fn run(&mut self) {
@@ -401,7 +446,7 @@ impl World {
             assert!(patience > 0, "the pool does not close: {:?}", self.machine);
             if self.rng.chance(90) {
                 self.world(true);
-            } else if let Some(deadline) = self.machine.deadline() {
+            } else if let Some(deadline) = self.machine.await_deadline() {
                 // Waiting for ever is not an option for the machine either, so time may jump, a bit.
                 self.now = self.now.max(deadline.min(self.now + Duration::from_millis(200)));
                 self.feed(Input::TimePassed);
@@ -437,6 +482,6 @@ fn in_every_world_each_call_settles_once_and_the_pool_closes() {
     });
     println!("{WORLDS} worlds: {tally:?}");
     // Everything that can become of a call became of many.
-    let seen = [tally.finished, tally.cancelled, tally.lost, tally.broken, tally.came_back];
+    let seen = [tally.finished, tally.cancelled, tally.lost, tally.broken, tally.doomed, tally.came_back];
     assert!(seen.iter().all(|count| *count > WORLDS / 10), "the worlds are too quiet: {tally:?}");
 }

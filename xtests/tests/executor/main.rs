@@ -3,6 +3,7 @@
 //! CPython's own tests (`Lib/test/test_concurrent_futures`) are ported as far as they mean something here; a
 //! case names the one that it comes from. None sleeps to wait for something: calls wait at gates.
 
+mod bounds;
 mod calls;
 mod cancel;
 mod handles;
@@ -71,6 +72,18 @@ const CANCEL: &[Case] = cases![
     cancel::a_call_can_be_cancelled_before_a_worker_is_ready,
     cancel::shutdown_cancels_what_has_not_started,
     cancel::refused_arguments_do_not_disturb_a_cancelling_shutdown,
+];
+
+const BOUNDS: &[Case] = cases![
+    bounds::a_call_that_runs_for_too_long_is_ended_and_the_limit_named,
+    bounds::neighbours_do_not_notice_that_a_call_is_ended,
+    bounds::the_time_that_a_call_waits_is_not_counted,
+    bounds::a_call_that_waits_for_too_long_never_runs,
+    bounds::a_call_that_runs_past_its_total_limit_is_ended,
+    bounds::a_pool_has_limits_for_calls_that_have_none,
+    bounds::a_call_is_killed_wherever_it_is,
+    bounds::a_killed_call_breaks_no_pool,
+    bounds::random_kills_cost_no_other_call,
 ];
 
 const HANDLES: &[Case] = cases![
@@ -258,6 +271,7 @@ fn main() {
         &[
             CALLS,
             SHARED,
+            BOUNDS,
             CANCEL,
             HANDLES,
             WAITING,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use pool_core::WorkerId;
-use pool_core::machine::{Config, How, Input, Machine, OnWorkerLoss, Output, RestartLimit};
+use pool_core::machine::{Config, How, Input, Limits, Machine, OnWorkerLoss, Output, RestartLimit};
 use pool_core::transport::{Claim, Seq};
 
 /// Calls as short as those that pools are measured with.
@@ -100,7 +100,7 @@ impl World {
 
     fn submit(&mut self, count: usize) {
         for _ in 0..count {
-            self.machine.submit(self.now).expect("it runs");
+            self.machine.submit(Limits::default(), self.now).expect("it runs");
             self.carry_out();
         }
     }

@@ -1,0 +1,281 @@
+//! Calls that may not take as long as they like, and calls that are killed.
+//!
+//! Whatever a call is to end for, its *doom*, it ends in one of three ways. One that is not sent leaves the queue. One
+//! that is at a worker and has not started is taken back. One that runs ends with its worker, which is killed; and
+//! before that everything behind it is taken back, so that no other call can have started by then. A worker whose link
+//! cannot take calls back is killed when the call is the first there: one that was sent ahead is with a dead worker
+//! then, and goes to another, unless it had started in that very moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::items::{Place, WorkId};
+use super::workers::State;
+use super::{How, Machine, Output};
+use crate::WorkerId;
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// From when its turn has come at a worker.
+    pub run: Option<Duration>,
+    /// From its submission on.
+    pub total: Option<Duration>,
+}
+
+impl Limits {
+    fn is_none(self) -> bool {
+        self.run.is_none() && self.total.is_none()
+    }
+}
+
+/// Why a call is to end before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// Somebody wants it to.
+    Killed,
+    /// It has run for longer than this.
+    OverTime(Duration),
+    /// It was submitted longer ago than this.
+    Expired(Duration),
+}
+
+impl Doom {
+    /// How a call ends that was at this worker, or at none.
+    pub(super) fn how(self, worker: Option<WorkerId>) -> How {
+        match (self, worker) {
+            (Self::Killed, None) => How::Cancelled,
+            _ => How::Doomed(self, worker),
+        }
+    }
+}
+
+/// What there is to say about the few calls that are bounded, or doomed.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    by_call: BTreeMap<WorkId, Bound>,
+    /// When the calls expire that do.
+    expiries: BTreeSet<(Duration, WorkId)>,
+}
+
+#[derive(Debug, Default)]
+struct Bound {
+    limits: Limits,
+    expires_at: Option<Duration>,
+    doom: Option<Doom>,
+}
+
+impl Bounds {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_call.is_empty()
+    }
+
+    /// Bounds a call that is submitted `now`.
+    fn insert(&mut self, id: WorkId, limits: Limits, now: Duration) {
+        // What the clock cannot count to never comes.
+        let expires_at = limits.total.and_then(|total| now.checked_add(total));
+        self.expiries.extend(expires_at.map(|at| (at, id)));
+        self.by_call.insert(id, Bound { limits, expires_at, doom: None });
+    }
+
+    /// Forgets a call that is settled.
+    #[inline]
+    pub(super) fn remove(&mut self, id: WorkId) {
+        if !self.is_empty() {
+            self.remove_one(id);
+        }
+    }
+
+    fn remove_one(&mut self, id: WorkId) {
+        let Some(bound) = self.by_call.remove(&id) else { return };
+        if let Some(at) = bound.expires_at {
+            self.expiries.remove(&(at, id));
+        }
+    }
+
+    fn run_limit(&self, id: WorkId) -> Option<Duration> {
+        self.by_call.get(&id)?.limits.run
+    }
+
+    pub(super) fn doom(&self, id: WorkId) -> Option<Doom> {
+        self.by_call.get(&id)?.doom
+    }
+
+    /// The first doom stands.
+    fn set_doom(&mut self, id: WorkId, doom: Doom) {
+        self.by_call.entry(id).or_default().doom.get_or_insert(doom);
+    }
+
+    /// A call whose time was up had not begun.
+    pub(super) fn pardon(&mut self, id: WorkId) {
+        if let Some(bound) = self.by_call.get_mut(&id) {
+            bound.doom = None;
+        }
+    }
+
+    /// Takes out one that has expired.
+    fn expired(&mut self, now: Duration) -> Option<(WorkId, Duration)> {
+        let (_, id) = self.expiries.first().copied().filter(|(at, _)| *at <= now)?;
+        self.expiries.pop_first();
+        let bound = self.by_call.get_mut(&id)?;
+        bound.expires_at = None;
+        Some((id, bound.limits.total?))
+    }
+}
+
+impl Machine {
+    /// Ends a call wherever it is. One that has not started is cancelled.
+    pub fn kill(&mut self, id: WorkId, now: Duration) {
+        self.doom(id, Doom::Killed, now);
+    }
+
+    fn doom(&mut self, id: WorkId, doom: Doom, now: Duration) {
+        self.stuck = false;
+        match self.items.get(id).map(|item| item.place) {
+            None => {}
+            Some(Place::Pending) => {
+                self.settle_without(id, doom.how(None));
+                self.settle_phase(now);
+            }
+            Some(Place::Sent(worker, seq)) => {
+                self.bounds.set_doom(id, doom);
+                let index = self.index(worker).expect("invariant: a sent call's worker is in the table");
+                let worker = &mut self.workers[index];
+                if worker.position(seq) == Some(0) {
+                    self.condemn_first(index, now);
+                } else if worker.revocable.is_some() {
+                    self.ask_back_one(index, seq);
+                }
+            }
+        }
+    }
+
+    /// Settles a call that has no result.
+    pub(super) fn settle_without(&mut self, id: WorkId, how: How) {
+        self.bounds.remove(id);
+        self.items.remove(id);
+        self.out.push_back(Output::Settle(id, how));
+    }
+
+    /// Looks at the first call of a worker: it may be a new one, whose time begins now, or doomed; or the one that the
+    /// worker was to be killed for may be through.
+    #[inline]
+    pub(super) fn look_at_first(&mut self, id: WorkerId, now: Duration) {
+        if !self.bounds.is_empty() {
+            self.look_at_bounded(id, now);
+        }
+    }
+
+    fn look_at_bounded(&mut self, id: WorkerId, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        self.execute(index, now);
+        let worker = &mut self.workers[index];
+        let first = worker.sent.front().map(|first| (first.seq, first.id));
+        let Some((seq, call)) = first.filter(|_| worker.state == State::Live) else {
+            worker.over_at = None;
+            return;
+        };
+        if worker.first != Some(seq) {
+            worker.first = Some(seq);
+            worker.over_at = self.bounds.run_limit(call).and_then(|limit| now.checked_add(limit));
+            if let Some(at) = worker.over_at {
+                self.see_to(at);
+            }
+        }
+        if self.bounds.doom(call).is_some() {
+            self.condemn_first(index, now);
+        }
+    }
+
+    /// The worker is to be killed for its first call. It gets nothing more, and what waits there is asked back: also that
+    /// call, which may not have started.
+    fn condemn_first(&mut self, index: usize, now: Duration) {
+        let worker = &mut self.workers[index];
+        let Some(first) = worker.sent.front() else { return };
+        if worker.state != State::Live || worker.condemned.is_some() {
+            return;
+        }
+        worker.condemned = Some(first.seq);
+        if worker.revocable.is_some() {
+            self.ask_back(index, usize::MAX);
+        }
+        self.execute(index, now);
+    }
+
+    /// Kills a worker that is condemned, once it is known that it can be at no other call.
+    fn execute(&mut self, index: usize, now: Duration) {
+        let worker = &mut self.workers[index];
+        let Some(condemned) = worker.condemned.filter(|_| worker.state == State::Live) else { return };
+        if worker.sent.front().is_none_or(|first| first.seq != condemned) {
+            // It was answered in time, or taken back.
+            worker.condemned = None;
+            return;
+        }
+        let is_open = worker.sent.iter().any(|sent| sent.asked);
+        // Then the first is through, and its answer on its way.
+        let is_past = worker.sent.iter().skip(1).any(|sent| sent.started);
+        if is_open || is_past {
+            return;
+        }
+        worker.expected = true;
+        let id = worker.id;
+        self.unusable(id, now);
+    }
+
+    /// Bounds a call that was just submitted.
+    #[inline]
+    pub(super) fn bound(&mut self, id: WorkId, limits: Limits, now: Duration) {
+        if !limits.is_none() {
+            self.note_limits(id, limits, now);
+        }
+    }
+
+    fn note_limits(&mut self, id: WorkId, limits: Limits, now: Duration) {
+        self.bounds.insert(id, limits, now);
+        if let Some(at) = limits.total.and_then(|total| now.checked_add(total)) {
+            self.see_to(at);
+        }
+    }
+
+    /// Sees to it that the clock is looked at then.
+    fn see_to(&mut self, at: Duration) {
+        if self.known_doom.is_none_or(|known| at < known) {
+            self.known_doom = Some(at);
+            self.out.push_back(Output::Alarm);
+        }
+    }
+
+    /// When the time of the next call is up.
+    pub(super) fn next_doom(&self) -> Option<Duration> {
+        if self.bounds.is_empty() {
+            return None;
+        }
+        let running = self.workers.iter().filter_map(|worker| worker.over_at).min();
+        let expiring = self.bounds.expiries.first().map(|(at, _)| *at);
+        [running, expiring].into_iter().flatten().min()
+    }
+
+    /// Dooms the calls whose time is up.
+    pub(super) fn doom_late(&mut self, now: Duration) {
+        if self.bounds.is_empty() {
+            return;
+        }
+        let mut late = Vec::new();
+        for worker in &mut self.workers {
+            if worker.over_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            worker.over_at = None;
+            let first = worker.sent.front().map(|first| first.id);
+            if let Some((first, limit)) = first.and_then(|first| Some((first, self.bounds.run_limit(first)?))) {
+                late.push((first, Doom::OverTime(limit)));
+            }
+        }
+        while let Some((id, total)) = self.bounds.expired(now) {
+            late.push((id, Doom::Expired(total)));
+        }
+        for (id, doom) in late {
+            self.doom(id, doom, now);
+        }
+    }
+}
