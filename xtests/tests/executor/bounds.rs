@@ -126,21 +126,23 @@ pub(crate) fn a_call_that_runs_past_its_total_limit_is_ended(subject: &Subject) 
 }
 
 pub(crate) fn a_pool_has_limits_for_calls_that_have_none(subject: &Subject) {
-    let options = CallOptions::new().time_limit(SHORT);
+    // Enough for a call that ends, on a busy machine too.
+    let limit = Duration::from_millis(600);
+    let options = CallOptions::new().time_limit(limit);
     let pool = subject.builder().max_workers(1).call_options(options).build().expect("a pool");
     timed_out(&submit(&pool, endless, 1).result().expect_err("it never ends by itself"));
     let results: Vec<_> = pool.map(|n: u64| if n == 3 { endless(n) } else { n }, 0..6).chunksize(1).collect();
     for (n, result) in (0..).zip(results) {
         match result {
             Ok(result) => assert_eq!((result, n != 3), (n, true)),
-            Err(error) => assert_eq!((timed_out(&error).limit, n), (TimeLimit::Run(SHORT), 3)),
+            Err(error) => assert_eq!((timed_out(&error).limit, n), (TimeLimit::Run(limit), 3)),
         }
     }
     let gate = Gate::new();
     let patient = pool.with(CallOptions::new().time_limit(Duration::from_secs(60)));
     let handle = patient.submit(wait_at, gate.port()).expect("accepted");
     let visitor = gate.arrival();
-    assert!(handle.result_timeout(SHORT * 2).is_none(), "its own limit counts");
+    assert!(handle.result_timeout(limit * 2).is_none(), "its own limit counts");
     visitor.pass();
     handle.result().expect("it is in time");
 }
