@@ -359,6 +359,7 @@ impl Executor {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
+        let () = Stateless::<F>::CHECK;
         self.submit_native(f, &argument, self.limits())
     }
 
@@ -379,19 +380,6 @@ impl Executor {
     }
 
     /// This executor for calls that are to be treated in a certain way.
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    /// use process_pool::{CallOptions, Executor, TaskError};
-    ///
-    /// fn main() {
-    ///     process_pool::init();
-    ///     let pool = Executor::new().expect("a pool");
-    ///     let bounded = pool.with(CallOptions::new().time_limit(Duration::from_secs(1)));
-    ///     let endless = bounded.submit(|n: u64| -> u64 { loop { std::hint::black_box(n); } }, 1).expect("accepted");
-    ///     assert!(matches!(endless.result(), Err(TaskError::TimedOut(_))));
-    /// }
-    /// ```
     pub fn with(&self, options: CallOptions) -> With<'_> {
         With { executor: self, limits: options.or(self.pool.settings.call_options) }
     }
@@ -502,7 +490,6 @@ impl Executor {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let () = Stateless::<F>::CHECK;
         let native = function::call(f);
         if native.address().is_none() {
             return Err(SubmitError::ForeignImage(native.name()));
@@ -529,13 +516,6 @@ impl Executor {
 
 /// How a call is to be treated; what is not set here is as the pool's
 /// [default](Builder::call_options) says.
-///
-/// ```
-/// use std::time::Duration;
-/// use process_pool::CallOptions;
-///
-/// let options = CallOptions::new().time_limit(Duration::from_secs(2)).total_limit(Duration::from_secs(60));
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallOptions {
     limits: Limits,
@@ -592,6 +572,7 @@ impl With<'_> {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
+        let () = Stateless::<F>::CHECK;
         self.executor.submit_native(f, &argument, self.limits)
     }
 
