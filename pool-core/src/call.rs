@@ -158,12 +158,11 @@ impl ReplyBytes {
 
     /// The body of a reply, which has its head.
     pub(crate) fn of_frame(frame: Cow<'_, [u8]>) -> Self {
-        match frame {
-            Cow::Owned(frame) => Self::Framed(frame.into()),
-            Cow::Borrowed(frame) => match &frame[wire::REPLY_HEAD..] {
-                short if short.len() <= Payload::INLINE_MAX => Self::Held(Argument::Whole(Payload::copied(short))),
-                _ => Self::Framed(Spare::copied(frame)),
-            },
+        match &frame {
+            Cow::Borrowed(short) if short.len() - wire::REPLY_HEAD <= Payload::INLINE_MAX => {
+                Self::Held(Argument::Whole(Payload::copied(&short[wire::REPLY_HEAD..])))
+            }
+            _ => Self::Framed(frame.into()),
         }
     }
 
@@ -191,11 +190,11 @@ impl ReplyBytes {
     /// If it makes no sense.
     pub(crate) fn into_parts(self) -> Result<(Spare, usize, Blobs), String> {
         match self {
-            Self::Held(argument) => Ok((argument.value().to_vec().into(), 0, Blobs::default())),
+            Self::Held(argument) => Ok((Spare::copied(argument.value()), 0, Blobs::default())),
             Self::Framed(frame) => Ok((frame, wire::REPLY_HEAD, Blobs::default())),
             Self::FramedWithBlobs(frame) => {
                 let (value, blobs) = blob::take_apart(&body(frame))?;
-                Ok((value.to_vec().into(), 0, blobs))
+                Ok((Spare::copied(&value), 0, blobs))
             }
         }
     }
@@ -527,11 +526,9 @@ impl Call {
 
     /// Ends the call wherever it is. Whether it was not settled before.
     pub(crate) fn kill(&self) -> bool {
-        let known = self.pool().zip(self.id());
-        known.is_some_and(|(pool, id)| {
-            pool.kill(id);
-            true
-        })
+        let Some((pool, id)) = self.pool().zip(self.id()) else { return false };
+        pool.kill(id);
+        true
     }
 
     /// Puts the names to a failure that a worker reported of one of the call's items.

@@ -170,7 +170,7 @@ impl Pool {
     /// Whether a worker has started the call, as far as its link can tell.
     pub(crate) fn started(&self, id: WorkId) -> bool {
         let place = {
-            let core = lock(&self.core);
+            let core = self.core();
             match core.machine.place(id) {
                 Some(Place::Sent(worker, seq)) => core.slots.get(&worker).cloned().map(|slot| (slot, seq)),
                 Some(Place::Pending) | None => None,
@@ -182,7 +182,7 @@ impl Pool {
 
     /// The worker that has the call.
     pub(crate) fn slot_of(&self, id: WorkId) -> Option<Arc<Slot>> {
-        let core = lock(&self.core);
+        let core = self.core();
         match core.machine.place(id)? {
             Place::Sent(worker, _) => core.slots.get(&worker).cloned(),
             Place::Pending => None,
@@ -191,18 +191,18 @@ impl Pool {
 
     /// How many workers are starting or live.
     pub(crate) fn workers(&self) -> usize {
-        lock(&self.core).machine.workers()
+        self.core().machine.workers()
     }
 
     /// The process ids of the workers.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let slots: Vec<_> = lock(&self.core).slots.values().cloned().collect();
+        let slots: Vec<_> = self.core().slots.values().cloned().collect();
         slots.iter().filter_map(|slot| slot.pid_known()).collect()
     }
 
     /// Whether new calls are taken.
     pub(crate) fn accepts(&self) -> Result<(), SubmitError> {
-        let core = lock(&self.core);
+        let core = self.core();
         match core.machine.phase() {
             Phase::Running => Ok(()),
             _ => Err(core.broken.clone().map_or(SubmitError::ShutDown, SubmitError::Broken)),
@@ -211,21 +211,21 @@ impl Pool {
 
     /// How many calls are not settled.
     pub(crate) fn unsettled(&self) -> usize {
-        lock(&self.core).machine.unsettled()
+        self.core().machine.unsettled()
     }
 
     /// Why the pool is broken, if it is.
     pub(crate) fn broken(&self) -> Option<BrokenPool> {
-        lock(&self.core).broken.clone()
+        self.core().broken.clone()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.core).machine.phase() == Phase::Closed
+        self.core().machine.phase() == Phase::Closed
     }
 
     /// Whether workers may be started several at a time.
     pub(crate) fn may_start_many(&self) -> bool {
-        lock(&self.core).machine.may_start_many()
+        self.core().machine.may_start_many()
     }
 
     /// When the machine wants to be told that time has passed.
@@ -235,13 +235,13 @@ impl Pool {
 
     /// The supervisor's last word.
     pub(crate) fn end(&self) {
-        lock(&self.core).ended = true;
+        self.core().ended = true;
         self.ended.notify_all();
     }
 
     /// Waits until the pool is closed and everything it held is freed.
     pub(crate) fn wait_ended(&self) {
-        let core = lock(&self.core);
+        let core = self.core();
         drop(self.ended.wait_while(core, |core| !core.ended).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -307,7 +307,7 @@ impl Pool {
         InitializerFailed { task, worker: slot.id, pid: slot.pid(), message, backtrace }
     }
 
-    /// Locks what all threads share. It is held for less than a microsecond: many threads that submit at the same time
+    /// Locks what all threads share. It is never held for long: many threads that submit at the same time
     /// are better off to give way a few times than to be put to sleep and woken one by one.
     fn core(&self) -> MutexGuard<'_, Core> {
         const SPINS: u32 = 4;
@@ -456,7 +456,7 @@ impl Core {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let core = lock(&self.core);
+        let core = self.core();
         f.debug_struct("Pool").field("phase", &core.machine.phase()).finish_non_exhaustive()
     }
 }

@@ -466,7 +466,7 @@ impl Executor {
 
     /// Those of a call that has none of its own.
     pub(crate) fn limits(&self) -> Limits {
-        CallOptions::default().or(self.pool.settings.call_options)
+        self.pool.settings.call_options.limits
     }
 
     pub(crate) fn submit_encoded(

@@ -16,7 +16,6 @@ use crate::call::{Call, ReplyBytes, lock};
 use crate::driver::Pool;
 use crate::error::{Exit, InitializerFailed, StartError};
 use crate::machine::Input;
-use crate::spare::Spare;
 use crate::spawner::{ExitReport, Signal, Worker};
 use crate::transport::{Claim, Closed, Driven, Link, LinkEvents, Outgoing, Payload, Seq, Until};
 use crate::wire::{self, Failure, Hello, Kind, NoHello, Status, Token};
@@ -507,13 +506,7 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
                     Reply::Failed(wire::from_bytes(body).ok_or_else(|| garbage("a malformed failure"))?)
                 }
                 Status::Ok => Reply::Ok(ReplyBytes::of_frame(frame)),
-                Status::OkWithBlobs => {
-                    let frame = match frame {
-                        Cow::Owned(frame) => frame.into(),
-                        Cow::Borrowed(frame) => Spare::copied(frame),
-                    };
-                    Reply::Ok(ReplyBytes::FramedWithBlobs(frame))
-                }
+                Status::OkWithBlobs => Reply::Ok(ReplyBytes::FramedWithBlobs(frame.into())),
             };
             lock(&slot.replies).push(Answer { seq, took, reply });
             Ok(())

@@ -3,6 +3,7 @@
 //! Fresh memory costs a page fault for each page, together about as much as a copy; and an allocator tends to give back
 //! at once what is large. They are freed with the last pool.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,11 +37,13 @@ fn give_back(mut buffer: Vec<u8>) {
     }
     buffer.clear();
     let surplus = with(|spare| {
-        let kept: usize = spare.iter().map(Vec::capacity).sum();
+        let mut kept: usize = spare.iter().map(Vec::capacity).sum();
         // What was not wanted for longest goes first.
         let mut surplus = Vec::new();
-        while kept - surplus.iter().map(Vec::capacity).sum::<usize>() + buffer.capacity() > TOTAL {
-            surplus.push(spare.remove(0));
+        while kept + buffer.capacity() > TOTAL {
+            let oldest = spare.remove(0);
+            kept -= oldest.capacity();
+            surplus.push(oldest);
         }
         spare.push(buffer);
         surplus
@@ -87,6 +90,15 @@ impl Spare {
 impl From<Vec<u8>> for Spare {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+}
+
+impl From<Cow<'_, [u8]>> for Spare {
+    fn from(bytes: Cow<'_, [u8]>) -> Self {
+        match bytes {
+            Cow::Owned(bytes) => bytes.into(),
+            Cow::Borrowed(bytes) => Self::copied(bytes),
+        }
     }
 }
 

@@ -70,12 +70,13 @@ impl Bounds {
         self.by_call.is_empty()
     }
 
-    /// Bounds a call that is submitted `now`.
-    fn insert(&mut self, id: WorkId, limits: Limits, now: Duration) {
+    /// Bounds a call that is submitted `now`, and says when it expires, if it does.
+    fn insert(&mut self, id: WorkId, limits: Limits, now: Duration) -> Option<Duration> {
         // What the clock cannot count to never comes.
         let expires_at = limits.total.and_then(|total| now.checked_add(total));
         self.expiries.extend(expires_at.map(|at| (at, id)));
         self.by_call.insert(id, Bound { limits, expires_at, doom: None });
+        expires_at
     }
 
     /// Forgets a call that is settled.
@@ -140,11 +141,11 @@ impl Machine {
             Some(Place::Sent(worker, seq)) => {
                 self.bounds.set_doom(id, doom);
                 let index = self.index(worker).expect("invariant: a sent call's worker is in the table");
-                let worker = &mut self.workers[index];
-                if worker.position(seq) == Some(0) {
-                    self.condemn_first(index, now);
-                } else if worker.revocable.is_some() {
-                    self.ask_back_one(index, seq);
+                let worker = &self.workers[index];
+                match worker.position(seq) {
+                    Some(0) => self.condemn_first(index, now),
+                    Some(at) if worker.revocable.is_some() => self.ask_back_one(index, at),
+                    _ => {}
                 }
             }
         }
@@ -205,10 +206,7 @@ impl Machine {
     /// Kills a worker that is condemned, once it is known that it can be at no other call.
     fn execute(&mut self, index: usize, now: Duration) {
         let worker = &mut self.workers[index];
-        let Some(condemned) = worker.condemned.filter(|_| worker.state == State::Live) else { return };
-        if worker.sent.front().is_none_or(|first| first.seq != condemned) {
-            // It was answered in time, or taken back.
-            worker.condemned = None;
+        if worker.condemned.is_none() || worker.state != State::Live {
             return;
         }
         let is_open = worker.sent.iter().any(|sent| sent.asked);
@@ -231,8 +229,7 @@ impl Machine {
     }
 
     fn note_limits(&mut self, id: WorkId, limits: Limits, now: Duration) {
-        self.bounds.insert(id, limits, now);
-        if let Some(at) = limits.total.and_then(|total| now.checked_add(total)) {
+        if let Some(at) = self.bounds.insert(id, limits, now) {
             self.see_to(at);
         }
     }

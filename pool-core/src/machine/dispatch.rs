@@ -250,7 +250,7 @@ impl Machine {
         for index in 0..self.workers.len() {
             let worker = &self.workers[index];
             if worker.revocable.is_some() && worker.state == State::Live && worker.stalled(now) {
-                let count = worker.sent.iter().filter(|sent| !sent.asked && !sent.started).count();
+                let count = worker.sent.iter().filter(|sent| sent.is_open()).count();
                 self.ask_back(index, count);
             }
         }
@@ -261,7 +261,7 @@ impl Machine {
     pub(super) fn ask_back(&mut self, index: usize, count: usize) {
         let worker = &mut self.workers[index];
         let id = worker.id;
-        let open = worker.sent.iter_mut().rev().filter(|sent| !sent.asked && !sent.started);
+        let open = worker.sent.iter_mut().rev().filter(|sent| sent.is_open());
         for sent in open.take(count) {
             sent.asked = true;
             self.out.push_back(Output::Revoke(id, sent.seq));
@@ -269,16 +269,12 @@ impl Machine {
     }
 
     /// Orders one call at a worker to be revoked.
-    pub(super) fn ask_back_one(&mut self, index: usize, seq: Seq) {
+    pub(super) fn ask_back_one(&mut self, index: usize, at: usize) {
         let worker = &mut self.workers[index];
-        let id = worker.id;
-        if let Some(at) = worker.position(seq)
-            && let sent = &mut worker.sent[at]
-            && !sent.asked
-            && !sent.started
-        {
+        let sent = &mut worker.sent[at];
+        if sent.is_open() {
             sent.asked = true;
-            self.out.push_back(Output::Revoke(id, seq));
+            self.out.push_back(Output::Revoke(worker.id, sent.seq));
         }
     }
 
@@ -333,9 +329,6 @@ impl Machine {
         // and behind the one that had started, are innocent.
         let suspicious = gone && worker.condemned.is_none() && worker.position(seq) == Some(0);
         let Some(sent) = worker.give_back(seq) else { return };
-        if worker.state == State::Live && worker.condemned == Some(seq) {
-            worker.condemned = None;
-        }
         if let Some(left) = &mut worker.allowance {
             *left += 1;
         }

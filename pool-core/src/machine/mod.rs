@@ -307,9 +307,6 @@ impl Machine {
     pub fn result(&mut self, worker: WorkerId, seq: Seq, took: Duration) -> Option<WorkId> {
         let worker = self.worker_mut(worker)?;
         let sent = worker.answered(seq)?;
-        if worker.state == State::Live && worker.condemned == Some(seq) {
-            worker.condemned = None;
-        }
         worker.settled += 1;
         worker.took += took;
         worker.fruitful = true;
@@ -324,12 +321,9 @@ impl Machine {
     pub fn refill(&mut self, worker: WorkerId, now: Duration) {
         self.stuck = false;
         let window_max = self.config.window_max;
+        self.look_at_first(worker, now);
         let Some(found) = self.worker_mut(worker) else { return };
         found.learn(now, window_max);
-        if !self.bounds.is_empty() {
-            self.look_at_first(worker, now);
-        }
-        let Some(found) = self.worker_mut(worker) else { return };
         if found.sent.is_empty() && found.state == State::Live && !self.idle.contains(&worker) {
             self.idle.push(worker);
         }

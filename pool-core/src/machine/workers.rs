@@ -51,6 +51,13 @@ pub(super) struct Sent {
     pub(super) asked: bool,
 }
 
+impl Sent {
+    /// Nobody knows of a start, and nobody has asked: it may be asked back.
+    pub(super) fn is_open(&self) -> bool {
+        !self.asked && !self.started
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
@@ -163,6 +170,10 @@ impl Worker {
         if self.first == Some(seq) {
             self.over_at = None;
         }
+        // Once it is dying, it is for this call for good.
+        if self.state == State::Live && self.condemned == Some(seq) {
+            self.condemned = None;
+        }
         self.sent.remove(at)
     }
 
@@ -251,7 +262,7 @@ impl Worker {
 
     /// Calls here that others could do: not known to have started, nor the first, which may have.
     pub(super) fn waiting(&self) -> usize {
-        self.sent.iter().skip(1).filter(|sent| !sent.asked && !sent.started).count()
+        self.sent.iter().skip(1).filter(|sent| sent.is_open()).count()
     }
 
     /// Whether so many calls take less than `limit` here, if they are as long as those before.
