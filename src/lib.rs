@@ -55,11 +55,12 @@ pub mod guide {}
 mod readme {}
 
 pub use pool_core::{
-    BrokenPool, BuildError, Builder, Bytes, CallOptions, Codec, Context, Executor, Function, Initialized, Map,
-    OnWorkerLoss, RestartLimit, ReturnWhen, Settled, Shared, Shutdown, SubmitError, TaskError, TaskHandle,
-    TaskState, Waited, With, WorkerId, WorkerMain, as_completed, available, wait,
+    Asked, BrokenPool, BuildError, Builder, Bytes, CallOptions, Codec, Context, Executor, Function, FunctionWith,
+    Initialized, Map, OnWorkerLoss, ResizeError, RestartLimit, Retry, ReturnWhen, Settled, Shared, Shutdown,
+    ShutdownReport, Submission, SubmitError, TaskError, TaskHandle, TaskState, TrySubmitError, Waited, With,
+    WorkerEnd, WorkerId, WorkerMain, WorkerSettings, as_completed, available, wait,
 };
-pub use pool_core::{codec, context, error, future, spawner, transport, worker};
+pub use pool_core::{codec, context, error, future, spawner, task, transport, worker};
 
 /// Start methods: how a worker process comes to be.
 pub mod spawn {

@@ -131,6 +131,10 @@ impl Connector for Fake {
 struct End(Arc<Peer>);
 
 impl Link for End {
+    fn ask_to_stop(&self, _: Seq) -> bool {
+        false
+    }
+
     fn caps(&self) -> LinkCaps {
         LinkCaps::new(FRAME_MAX)
     }

@@ -28,6 +28,7 @@ fn frames(stream: &[u8], frame_max: usize, seed: u8) -> (Vec<Vec<u8>>, Option<bo
             match decoder.next(&mut large) {
                 Ok(Some(Item::Small(frame))) => found.push(frame.to_vec()),
                 Ok(Some(Item::Large)) => found.push(std::mem::take(&mut large)),
+                Ok(Some(Item::Request(_))) => unreachable!("nobody told the decoder of requests"),
                 Ok(None) => break,
                 Err(_) => return (found, None),
             }

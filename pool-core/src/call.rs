@@ -3,14 +3,23 @@
 //! It is settled once, by whoever learns its end first; that thread wakes the waiters after it has done the
 //! pool's own work. User code (wakers, callbacks) never runs under one of the pool's locks.
 
+#![cfg_attr(
+    all(windows, target_env = "gnu"),
+    expect(
+        clippy::missing_const_for_thread_local,
+        reason = "it is const, which clippy does not see on this target"
+    )
+)]
+
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +32,9 @@ use crate::driver::{Pool, task_error};
 use crate::error::{CodecError, TaskError};
 use crate::executor::encode_error;
 use crate::function::{Native, TaskRef};
+use crate::future::Asked;
 use crate::machine::WorkId;
+use crate::retry::Retry;
 use crate::share::Share;
 use crate::slot::Slot;
 use crate::spare::Spare;
@@ -166,6 +177,13 @@ impl ReplyBytes {
         }
     }
 
+    /// Drops it. A blob may be what the user's code has lent, and takes back.
+    fn let_go(self) {
+        if matches!(self, Self::Held(Argument::Compound(_))) {
+            waking(|| contained(|| drop(self)));
+        }
+    }
+
     /// What there is besides blobs.
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
@@ -175,6 +193,16 @@ impl ReplyBytes {
                 let body = &frame[wire::REPLY_HEAD..];
                 Table::read(body).map_or(&[], |table| &body[table.value])
             }
+        }
+    }
+
+    /// Decodes a result that is decoded once more later.
+    pub(crate) fn decode_copy<R: DeserializeOwned>(&self, codec: Codec) -> Result<R, String> {
+        match self {
+            Self::FramedWithBlobs(frame) => {
+                codec.decode_with_blobs(&bytes::Bytes::copy_from_slice(&frame[wire::REPLY_HEAD..]))
+            }
+            Self::Held(_) | Self::Framed(_) => codec.decode(self.as_slice()),
         }
     }
 
@@ -214,13 +242,16 @@ pub(crate) trait Observer: Send + Sync {
 /// A done-callback; it is given the error, if the call has one.
 pub(crate) type Callback = Box<dyn FnOnce(&Call) + Send>;
 
-/// What calls have in common. Those of this image's functions share one in each pool; a named call has its own.
+/// What calls have in common. Those of this image's functions share one in each pool; a named call has its own, and so
+/// has one that may be made again.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) pool: Weak<Pool>,
     pub(crate) codec: Codec,
     /// The task's, if it is a named one.
     pub(crate) name: Option<Arc<str>>,
+    /// When it is made again, if it may be.
+    pub(crate) retry: Option<Retry>,
 }
 
 /// There may be a million of them: what few calls need is boxed, and what is needed one after the other shares a
@@ -312,10 +343,14 @@ struct Aftermath {
 }
 
 impl Call {
-    pub(crate) fn new(task: TaskRef, origin: &Arc<Origin>, argument: Argument) -> Self {
-        let (native, origin) = match task {
-            TaskRef::Native(native) => (Some(native), Arc::clone(origin)),
-            TaskRef::Named(name) => (None, Arc::new(Origin { name: Some(name), ..Origin::clone(origin) })),
+    pub(crate) fn new(task: TaskRef, origin: &Arc<Origin>, argument: Argument, retry: Option<Retry>) -> Self {
+        let (native, name) = match task {
+            TaskRef::Native(native) => (Some(native), None),
+            TaskRef::Named(name) => (None, Some(name)),
+        };
+        let origin = match (&name, &retry) {
+            (None, None) => Arc::clone(origin),
+            _ => Arc::new(Origin { name, retry, ..Origin::clone(origin) }),
         };
         Self {
             native,
@@ -349,6 +384,10 @@ impl Call {
         self.origin.codec
     }
 
+    pub(crate) fn retry(&self) -> Option<&Retry> {
+        self.origin.retry.as_ref()
+    }
+
     pub(crate) fn task(&self) -> TaskRef {
         match (self.native, &self.origin.name) {
             (Some(native), _) => TaskRef::Native(native),
@@ -376,13 +415,18 @@ impl Call {
 
     /// Lets go of an argument that will not be sent any more, though the call is not settled.
     pub(crate) fn drop_argument(&self) {
+        if self.retry().is_some() {
+            return;
+        }
         let mut state = lock(&self.state);
         let dropped = match state.bytes() {
             Some(bytes) if !self.is_done() => Some(std::mem::replace(bytes, ReplyBytes::EMPTY)),
             _ => None,
         };
         drop(state);
-        drop(dropped);
+        if let Some(dropped) = dropped {
+            dropped.let_go();
+        }
     }
 
     fn status(&self) -> Status {
@@ -505,7 +549,9 @@ impl Call {
         if parked {
             self.changed.notify_all();
         }
-        drop(argument);
+        if let Some(argument) = argument {
+            argument.let_go();
+        }
         // The driver registered before it first looked whether the call is done, so it has either seen
         // the outcome or gets this interruption.
         if let Some((thread, slot)) = driver
@@ -529,6 +575,16 @@ impl Call {
         let Some((pool, id)) = self.pool().zip(self.id()) else { return false };
         pool.kill(id);
         true
+    }
+
+    /// Asks the call to stop; one that has started is killed after `grace`, if it does not.
+    pub(crate) fn call_off(&self, grace: Option<Duration>) -> Asked {
+        let Some((pool, id)) = self.pool().zip(self.id()) else { return Asked::Settled };
+        match pool.call_off(id, grace) {
+            // It had another end before.
+            Asked::Cancelled if !self.is_cancelled() => Asked::Settled,
+            asked => asked,
+        }
     }
 
     /// Puts the names to a failure that a worker reported of one of the call's items.
@@ -595,10 +651,20 @@ impl Call {
         if self.is_done() {
             return false;
         }
-        match &mut state.watched().aftermath.waker {
-            Some(kept) => kept.clone_from(waker),
-            none => *none = Some(waker.clone()),
+        let place = &mut state.watched().aftermath.waker;
+        if place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            return true;
         }
+        drop(state);
+        // Wakers are the user's code: not under the lock.
+        let waker = waker.clone();
+        let mut state = lock(&self.state);
+        if self.is_done() {
+            return false;
+        }
+        let before = state.watched().aftermath.waker.replace(waker);
+        drop(state);
+        drop(before);
         true
     }
 
@@ -644,7 +710,7 @@ impl Aftermath {
             }
         }
         if let Some(waker) = self.waker {
-            contained(|| waker.wake());
+            wake(waker);
         }
         if self.callbacks.is_empty() {
             return;
@@ -658,7 +724,7 @@ impl Aftermath {
         match call.pool() {
             Some(pool) => pool.run_callbacks(Box::new(run)),
             // The pool is gone, and its thread with it.
-            None => run(),
+            None => waking(run),
         }
     }
 }
@@ -668,6 +734,28 @@ pub(crate) fn contained(f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         discard(payload);
     }
+}
+
+thread_local! {
+    /// How many wakers are being called on this thread.
+    static WAKING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Wakes whoever awaits a call.
+pub(crate) fn wake(waker: Waker) {
+    waking(|| contained(|| waker.wake()));
+}
+
+/// Runs what does not panic in the place of a waker.
+pub(crate) fn waking(f: impl FnOnce()) {
+    WAKING.set(WAKING.get() + 1);
+    f();
+    WAKING.set(WAKING.get() - 1);
+}
+
+/// Whether a waker is being called on this thread, which may be one that a link needs for its events.
+pub(crate) fn is_waking() -> bool {
+    WAKING.get() > 0
 }
 
 /// Drops what user code has panicked with: it may panic once more then, with something that does so too.

@@ -25,11 +25,11 @@ pub(crate) fn took(reply: &[u8]) -> Option<u64> {
 }
 
 /// Runs `f` on each item of a chunk, in the worker.
-pub(crate) fn run_chunk<A, R, F>(f: &F, invocation: &mut Invocation<'_>) -> Ran
+pub(crate) fn run_chunk<A, R, F>(mut f: F, invocation: &mut Invocation<'_>) -> Ran
 where
     A: DeserializeOwned,
     R: Serialize,
-    F: Fn(A) -> R,
+    F: FnMut(A) -> R,
 {
     let start = Instant::now();
     let head = invocation.reply.len();
@@ -45,7 +45,7 @@ where
     let (ran, desk) = Desk::new(Beside::default(), came).work(|| {
         loop {
             // One for all: only a panic needs another.
-            match worker::catch(|| items.run(f)) {
+            match worker::catch(|| items.run(&mut f)) {
                 Ok(ran) => return ran,
                 Err(panic) => items.fail(panic),
             }
@@ -78,7 +78,7 @@ struct Items<'a> {
 
 impl Items<'_> {
     /// Runs what has not begun. After a panic it may be called again.
-    fn run<A, R>(&mut self, f: impl Fn(A) -> R) -> Ran
+    fn run<A, R>(&mut self, mut f: impl FnMut(A) -> R) -> Ran
     where
         A: DeserializeOwned,
         R: Serialize,
@@ -166,7 +166,7 @@ mod tests {
     fn run(codec: Codec, argument: &[u8]) -> (Ran, Vec<u8>) {
         let mut reply = b"what was there".to_vec();
         let ran = run_chunk(
-            &text,
+            text,
             &mut Invocation {
                 codec,
                 argument,

@@ -1,6 +1,8 @@
 //! A door for who counts the instructions of a call, and for who plays a worker: benches and fuzzers. It promises nothing
 //! to others.
 
+use std::mem::ManuallyDrop;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -8,6 +10,7 @@ use crate::call::Argument;
 use crate::codec::Codec;
 use crate::desk::{Beside, Came};
 use crate::function::{self, Function, Invocation, Native, Ran, TaskRef};
+use crate::held::Held;
 use crate::transport::Seq;
 use crate::wire::{self, CALL_HEAD_MAX, CallFrame, CallFunction, Kind, Status};
 
@@ -40,7 +43,9 @@ where
     let native = Native::resolve(offset, type_hash)?;
     let (came, beside) = (Came::default(), Beside::default());
     let mut invocation = Invocation { codec, argument: call.argument, reply, came, beside };
-    let Ran::Done = native.run(&mut invocation) else { return None };
+    // A worker has one for life, and so does not drop it here.
+    let mut held = ManuallyDrop::new(Held::default());
+    let Ran::Done = native.run(&mut held, &mut invocation) else { return None };
     let head = wire::reply_head(call.seq, Status::Ok, std::time::Duration::ZERO);
     encoded.clear();
     encoded.extend_from_slice(&head);

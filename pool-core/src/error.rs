@@ -1,7 +1,8 @@
 //! What can go wrong: one small enum for each question a caller can act on.
 //!
 //! - [`BuildError`]: why there is no pool.
-//! - [`SubmitError`]: why a call was not accepted.
+//! - [`ResizeError`]: why it has not got another size.
+//! - [`SubmitError`]: why a call was not accepted; [`TrySubmitError`]: why not at once.
 //! - [`TaskError`]: why an accepted call has no result. A call that returns `Err(e)` *has* one.
 //! - [`BrokenPool`]: why the pool gave up, and [`StartError`]: why a worker did not come up.
 
@@ -10,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pool_settings::Refused;
 use serde::{Deserialize, Serialize};
 
 use crate::WorkerId;
@@ -54,6 +56,9 @@ pub enum BuildError {
         /// What it may be set to.
         expected: &'static str,
     },
+    /// This platform cannot do what this setting asks for.
+    #[error("{0} is not possible on this platform")]
+    Unsupported(&'static str),
     /// A name that is not that of a context.
     #[error(transparent)]
     Context(#[from] crate::context::ContextError),
@@ -73,9 +78,35 @@ pub enum BuildError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// Of what its [`WorkerSettings`](crate::WorkerSettings) ask for, workers cannot have this.
+    #[error("workers cannot have the {setting} that is asked for: {why}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What stands in its way.
+        why: io::Error,
+    },
+    /// The exit hook takes another worker context than the initializer makes.
+    #[error(transparent)]
+    OtherContext(#[from] OtherContext),
     /// The pool's own thread could not be started.
     #[error("cannot start the pool's supervisor thread: {0}")]
     Thread(io::Error),
+}
+
+/// Why a pool has not got another size. It is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// There must be a worker.
+    #[error("max_workers must be at least 1")]
+    Zero,
+}
+
+impl From<Refused> for BuildError {
+    fn from(refused: Refused) -> Self {
+        Self::Setting { setting: refused.setting, why: refused.why }
+    }
 }
 
 /// Why a call was not accepted. It was not run and never will be.
@@ -104,9 +135,76 @@ pub enum SubmitError {
     /// The function is not part of the main program but of a plugin: a worker could not find it.
     #[error("`{0}` is not part of the main program, so a worker cannot find it: use a named task")]
     ForeignImage(&'static str),
+    /// The function takes another worker context than the pool's initializer makes.
+    #[error(transparent)]
+    OtherContext(#[from] OtherContext),
     /// A size given to `map` that must be at least 1 is 0.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// So many calls are pending, and there may be no more ([`Builder::max_pending`](crate::Builder::max_pending)), where
+    /// nobody could wait for room: in a waker.
+    #[error("the pool is full: {0} calls are pending")]
+    Full(usize),
+}
+
+/// Why a call was not accepted at once. It was not run and never will be. Here is its argument.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum TrySubmitError<A> {
+    /// So many calls are pending that there may be no more: later there will be room.
+    Full(A),
+    /// For another reason, which no waiting changes.
+    Refused(A, SubmitError),
+}
+
+impl<A> TrySubmitError<A> {
+    /// What the call was to be made with.
+    pub fn into_argument(self) -> A {
+        match self {
+            Self::Full(argument) | Self::Refused(argument, _) => argument,
+        }
+    }
+}
+
+impl<A> fmt::Display for TrySubmitError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("the pool is full"),
+            Self::Refused(_, error) => error.fmt(f),
+        }
+    }
+}
+
+/// Without the argument, so that `expect` takes any.
+impl<A> fmt::Debug for TrySubmitError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.debug_tuple("Full").finish_non_exhaustive(),
+            Self::Refused(_, error) => f.debug_tuple("Refused").field(error).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl<A> std::error::Error for TrySubmitError<A> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Full(_) => None,
+            Self::Refused(_, error) => error.source(),
+        }
+    }
+}
+
+/// A function takes another worker context than there is in the pool's workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{task}` takes a worker context of type `{wanted}`, and that of this pool is `{found}`")]
+#[non_exhaustive]
+pub struct OtherContext {
+    /// The function.
+    pub task: &'static str,
+    /// The type that it takes.
+    pub wanted: &'static str,
+    /// The type that the pool's initializer returns in its `Result`; `()` if there is none.
+    pub found: &'static str,
 }
 
 /// Why an accepted call has no result.
@@ -144,6 +242,10 @@ pub enum TaskError {
     /// It was [killed](crate::TaskHandle::kill) while it ran.
     #[error(transparent)]
     Killed(Box<Killed>),
+    /// It was running when its pool was brought to an end, by a shutdown that has a
+    /// [timeout](crate::Shutdown::timeout), or by [`interrupt`](crate::Executor::interrupt).
+    #[error(transparent)]
+    Stopped(Box<Stopped>),
     /// The pool gave up before it was done.
     #[error(transparent)]
     Broken(BrokenPool),
@@ -177,7 +279,10 @@ pub struct Panicked {
 
 /// The end of a worker while it ran a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("worker {}{} was lost while it ran `{task}`: {exit}{}", worker.0, Pid(*pid), Because(why.as_deref()))]
+#[error(
+    "worker {}{} was lost while it ran `{task}`{}: {exit}{}", worker.0, Pid(*pid), Times(*workers),
+    Because(why.as_deref())
+)]
 #[non_exhaustive]
 pub struct WorkerLost {
     /// The function of the call that was running. The cause may be older: a thread that an earlier call
@@ -191,6 +296,20 @@ pub struct WorkerLost {
     pub exit: Exit,
     /// What the pool held against it, if the pool ended it; else what it had to say itself.
     pub why: Option<String>,
+    /// How many workers were lost with this call: more than one only if it was made again (see
+    /// [`Retry`](crate::Retry)).
+    pub workers: u32,
+}
+
+struct Times(u32);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            workers => write!(f, ", the last of {workers} that were lost with it"),
+        }
+    }
 }
 
 /// A limit of a call's time.
@@ -238,6 +357,42 @@ pub struct Killed {
     pub worker: Option<WorkerId>,
     /// That worker's process id.
     pub pid: Option<u32>,
+}
+
+/// What brought a pool to its end while calls were running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoppedBy {
+    /// A shutdown, which had waited for so long.
+    Shutdown(Duration),
+    /// [`Executor::interrupt`](crate::Executor::interrupt).
+    Interrupt,
+}
+
+impl fmt::Display for StoppedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shutdown(timeout) => write!(f, "the pool was shut down, and that took longer than {timeout:?}"),
+            Self::Interrupt => f.write_str("the pool was interrupted"),
+        }
+    }
+}
+
+/// A call that was running when its pool was brought to an end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{task}` was ended with worker {}{}: {by}", worker.0, Pid(*pid))]
+#[non_exhaustive]
+pub struct Stopped {
+    /// The function.
+    pub task: String,
+    /// What ended it.
+    pub by: StoppedBy,
+    /// The worker that ran it.
+    pub worker: WorkerId,
+    /// That worker's process id.
+    pub pid: Option<u32>,
+    /// How the worker ended.
+    pub exit: Exit,
 }
 
 struct At(Option<WorkerId>, Option<u32>);
@@ -347,6 +502,14 @@ pub enum StartError {
     /// What it sent is not of this protocol.
     #[error("the worker did not speak the pool's protocol: {0}")]
     Garbage(String),
+    /// Of what the pool's [`WorkerSettings`](crate::WorkerSettings) ask for, it could not take on this.
+    #[error("the worker could not take on the {setting} that is asked for: {why}")]
+    Setting {
+        /// The setting.
+        setting: String,
+        /// What the operating system said.
+        why: String,
+    },
     /// It could not prove that it is the worker that was started.
     #[error("the worker showed the wrong token")]
     Token,

@@ -23,9 +23,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::chunk::run_chunk;
 use crate::codec::Codec;
 use crate::desk::{Beside, Came};
 use crate::error::CodecStep;
+use crate::held::Held;
 
 /// A function that a pool can run: a fn item, or a closure that captures nothing.
 ///
@@ -41,27 +43,53 @@ pub trait Function<A, R>: Fn(A) -> R + Copy + Send + Sync + 'static {}
 #[diagnostic::do_not_recommend]
 impl<F, A, R> Function<A, R> for F where F: Fn(A) -> R + Copy + Send + Sync + 'static {}
 
-/// What an initializer may return: nothing, or a `Result` whose error ends the pool with its text.
+/// A function that a pool can run with what its worker's initializer has made, the worker context: a fn item, or a
+/// closure that captures nothing.
+///
+/// As with [`Function`], its size is checked where it is [submitted](crate::Executor::submit_with).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be run in another process with a worker context `{C}` and an argument `{A}`",
+    label = "not a fn item or a capture-free closure that takes a `&mut {C}` and one argument of type `{A}`",
+    note = "a closure must not capture: pass what it captures as part of the argument",
+    note = "several arguments are one tuple: `|context: &mut C, (a, b)| …`; none is `|context: &mut C, ()| …`"
+)]
+pub trait FunctionWith<C, A, R>: Fn(&mut C, A) -> R + Copy + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<F, C, A, R> FunctionWith<C, A, R> for F where F: Fn(&mut C, A) -> R + Copy + Send + Sync + 'static {}
+
+/// What an initializer may return: nothing, or a `Result`. Its value is the worker's
+/// [context](crate::Builder::initializer), and its error ends the pool with its text.
+///
+/// A context that is not in a `Result` would be a mistake that nobody notices, where somebody returns a result code,
+/// say. One that cannot fail is `Ok::<_, Infallible>(context)`.
 #[diagnostic::on_unimplemented(
     message = "an initializer cannot return `{Self}`",
-    label = "return nothing, or a `Result<(), E>` with `E: Display`"
+    label = "return nothing, or a `Result<T, E>` with `E: Display`, whose `T` is what calls get by `submit_with`"
 )]
 pub trait Initialized {
-    /// The error's text.
+    /// What it leaves for calls.
+    type Context: 'static;
+
+    /// The context, or the error's text.
     ///
     /// # Errors
     /// If the initializer failed.
-    fn into_result(self) -> Result<(), String>;
+    fn into_result(self) -> Result<Self::Context, String>;
 }
 
 impl Initialized for () {
+    type Context = ();
+
     fn into_result(self) -> Result<(), String> {
         Ok(())
     }
 }
 
-impl<E: std::fmt::Display> Initialized for Result<(), E> {
-    fn into_result(self) -> Result<(), String> {
+impl<T: 'static, E: std::fmt::Display> Initialized for Result<T, E> {
+    type Context = T;
+
+    fn into_result(self) -> Result<T, String> {
         self.map_err(|error| error.to_string())
     }
 }
@@ -90,7 +118,7 @@ pub(crate) enum Ran {
     Failed(String),
 }
 
-type Run = fn(&mut Invocation<'_>) -> Ran;
+type Run = fn(&mut Held, &mut Invocation<'_>) -> Ran;
 
 /// What lies in the image for each function.
 #[repr(C)]
@@ -160,8 +188,9 @@ impl Native {
         ((descriptor.type_hash)() == type_hash).then_some(Self(descriptor))
     }
 
-    pub(crate) fn run(self, invocation: &mut Invocation<'_>) -> Ran {
-        (self.0.run)(invocation)
+    /// In a worker that has this.
+    pub(crate) fn run(self, held: &mut Held, invocation: &mut Invocation<'_>) -> Ran {
+        (self.0.run)(held, invocation)
     }
 }
 
@@ -198,6 +227,33 @@ where
     Native(Trampoline::<F, A, R, Chunk>::DESCRIPTOR)
 }
 
+/// Names the function of a call that takes the worker context.
+pub(crate) fn call_with<C, F, A, R>(_: F) -> Native
+where
+    C: 'static,
+    F: FunctionWith<C, A, R>,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    Native(Trampoline::<F, A, R, With<C, Once>>::DESCRIPTOR)
+}
+
+/// Names the function that runs `F`, which takes the worker context, on each item of a chunk.
+pub(crate) fn chunk_with<C, F, A, R>(_: F) -> Native
+where
+    C: 'static,
+    F: FunctionWith<C, A, R>,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    Native(Trampoline::<F, A, R, With<C, Chunk>>::DESCRIPTOR)
+}
+
+/// Names an exit hook, which takes the worker context for good.
+pub(crate) fn exit<C: 'static, F: Function<C, ()>>(_: F) -> Native {
+    Native(Trampoline::<F, C, (), Exit>::DESCRIPTOR)
+}
+
 /// Names an initializer.
 pub(crate) fn initializer<F, A, R>(_: F) -> Native
 where
@@ -208,17 +264,22 @@ where
     Native(Trampoline::<F, A, R, Init>::DESCRIPTOR)
 }
 
-/// The ways in which a function is run: once, for each item of a chunk, as an initializer.
+/// The ways in which a function is run: once, for each item of a chunk, one of these with the worker context, as an
+/// initializer, as an exit hook.
 #[derive(Debug)]
 struct Once;
 #[derive(Debug)]
 struct Chunk;
 #[derive(Debug)]
+struct With<C, Way>(PhantomData<(C, Way)>);
+#[derive(Debug)]
 struct Init;
+#[derive(Debug)]
+struct Exit;
 
 struct Trampoline<F, A, R, Way>(PhantomData<(F, A, R, Way)>);
 
-impl<F: Function<A, R>, A: 'static, R: 'static, Way: 'static> Trampoline<F, A, R, Way> {
+impl<F: Copy + 'static, A: 'static, R: 'static, Way: 'static> Trampoline<F, A, R, Way> {
     const fn descriptor(run: Run) -> Descriptor {
         let () = Stateless::<F>::CHECK;
         Descriptor { magic: MAGIC, type_hash: type_hash::<Self>, name: type_name::<F>, run }
@@ -235,7 +296,7 @@ impl<F: Function<A, R>, A: 'static, R: 'static, Way: 'static> Trampoline<F, A, R
 impl<F: Function<A, R>, A: DeserializeOwned + 'static, R: Serialize + 'static> Trampoline<F, A, R, Once> {
     const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
 
-    fn run(invocation: &mut Invocation<'_>) -> Ran {
+    fn run(_: &mut Held, invocation: &mut Invocation<'_>) -> Ran {
         run_once(Self::function(), invocation)
     }
 }
@@ -243,18 +304,67 @@ impl<F: Function<A, R>, A: DeserializeOwned + 'static, R: Serialize + 'static> T
 impl<F: Function<A, R>, A: DeserializeOwned + 'static, R: Serialize + 'static> Trampoline<F, A, R, Chunk> {
     const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
 
-    fn run(invocation: &mut Invocation<'_>) -> Ran {
-        crate::chunk::run_chunk(&Self::function(), invocation)
+    fn run(_: &mut Held, invocation: &mut Invocation<'_>) -> Ran {
+        run_chunk(Self::function(), invocation)
     }
+}
+
+impl<F, C, A, R> Trampoline<F, A, R, With<C, Once>>
+where
+    F: FunctionWith<C, A, R>,
+    C: 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
+
+    fn run(held: &mut Held, invocation: &mut Invocation<'_>) -> Ran {
+        let Some(context) = held.get::<C>() else { return no_context::<C>() };
+        run_once(|argument| Self::function()(context, argument), invocation)
+    }
+}
+
+impl<F, C, A, R> Trampoline<F, A, R, With<C, Chunk>>
+where
+    F: FunctionWith<C, A, R>,
+    C: 'static,
+    A: DeserializeOwned + 'static,
+    R: Serialize + 'static,
+{
+    const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
+
+    fn run(held: &mut Held, invocation: &mut Invocation<'_>) -> Ran {
+        let Some(context) = held.get::<C>() else { return no_context::<C>() };
+        run_chunk(|argument| Self::function()(context, argument), invocation)
+    }
+}
+
+impl<F: Function<C, ()>, C: 'static> Trampoline<F, C, (), Exit> {
+    const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
+
+    fn run(held: &mut Held, _: &mut Invocation<'_>) -> Ran {
+        let Some(context) = held.take::<C>() else { return no_context::<C>() };
+        Self::function()(context);
+        Ran::Done
+    }
+}
+
+/// The parent has asked for it all the same, though it knows the types.
+#[cold]
+fn no_context<C>() -> Ran {
+    Ran::Failed(format!("this worker has no context of type `{}`", type_name::<C>()))
 }
 
 impl<F: Function<A, R>, A: DeserializeOwned + 'static, R: Initialized + 'static> Trampoline<F, A, R, Init> {
     const DESCRIPTOR: &'static Descriptor = &Self::descriptor(Self::run);
 
-    fn run(invocation: &mut Invocation<'_>) -> Ran {
+    fn run(held: &mut Held, invocation: &mut Invocation<'_>) -> Ran {
         match invocation.codec.decode::<A>(invocation.argument) {
             Ok(argument) => match Self::function()(argument).into_result() {
-                Ok(()) => Ran::Done,
+                Ok(context) => {
+                    held.put(context);
+                    Ran::Done
+                }
                 Err(text) => Ran::Failed(text),
             },
             Err(message) => Ran::Codec(CodecStep::DecodeArgument, type_name::<A>(), message),
@@ -263,7 +373,7 @@ impl<F: Function<A, R>, A: DeserializeOwned + 'static, R: Initialized + 'static>
 }
 
 pub(crate) fn run_once<A: DeserializeOwned, R: Serialize>(
-    f: impl Fn(A) -> R,
+    f: impl FnOnce(A) -> R,
     invocation: &mut Invocation<'_>,
 ) -> Ran {
     let codec = invocation.codec;

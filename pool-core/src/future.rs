@@ -28,6 +28,22 @@ pub enum TaskState {
     Finished,
 }
 
+/// What [asking a call to stop](TaskHandle::ask_to_stop) has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Asked {
+    /// It had not started, and never will.
+    Cancelled,
+    /// It has started, or is about to: [`task::cancelled`](crate::task::cancelled) tells it. Whether it stops is the
+    /// call's affair.
+    Told,
+    /// It is at a worker that cannot be told: the transport has no way to say it to one that is busy, or that worker is
+    /// at its end.
+    OutOfReach,
+    /// It was settled before.
+    Settled,
+}
+
 pub(crate) type Decode<R> = fn(ReplyBytes, Codec) -> Result<R, TaskError>;
 
 /// Decodes a result of type `R` out of the reply that it came in.
@@ -153,6 +169,24 @@ impl<R> TaskHandle<R> {
     /// it is over.
     pub fn kill(&self) -> bool {
         self.call.kill()
+    }
+
+    /// Asks the call to stop. Returns at once; [`wait`](Self::wait) tells when it is over.
+    ///
+    /// One that has not started is cancelled, as by [`cancel`](Self::cancel). One that runs is told by
+    /// [`task::cancelled`](crate::task::cancelled), where it looks for that, and ends as it likes: what it returns is its
+    /// result, and it is not made again, whatever its [policy](crate::Retry) says. One that never looks goes on, and nothing
+    /// else happens to it: see [`kill_after`](Self::kill_after).
+    pub fn ask_to_stop(&self) -> Asked {
+        self.call.call_off(None)
+    }
+
+    /// As [`ask_to_stop`](Self::ask_to_stop), and if the call is not done when `grace` has passed, as [`kill`](Self::kill).
+    /// Whether it was not settled before.
+    ///
+    /// Where its worker cannot be told, it is killed when the grace is over all the same.
+    pub fn kill_after(&self, grace: Duration) -> bool {
+        self.call.call_off(Some(grace)) != Asked::Settled
     }
 
     /// Calls `callback` once, when the call is settled: on the pool's callback thread, in the order of

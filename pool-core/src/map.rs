@@ -23,8 +23,8 @@ use crate::call::{Argument, Call, Observer, ReplyBytes};
 use crate::chunk::{self, REPLY_HEAD};
 use crate::desk::{self, Beside, Blobs, Came, Desk};
 use crate::error::{SubmitError, TaskError};
-use crate::executor::{Executor, encode_error};
-use crate::function::{self, Function, TaskRef};
+use crate::executor::{CallOptions, Executor, encode_error};
+use crate::function::{Native, TaskRef};
 use crate::future::{Group, decode_error};
 use crate::item::{self, Guess};
 use crate::spare::Spare;
@@ -56,8 +56,10 @@ const AHEAD: usize = 1024;
 #[must_use = "map is lazy: nothing runs before it is iterated or started"]
 pub struct Map<'e, F, A, R, I: Iterator> {
     executor: &'e Executor,
-    f: F,
+    /// What runs a chunk, or why nothing can.
+    task: Result<Native, SubmitError>,
     inputs: Fuse<I>,
+    options: CallOptions,
     /// `None`: by the pace.
     chunksize: Option<usize>,
     pace: Pace,
@@ -67,6 +69,8 @@ pub struct Map<'e, F, A, R, I: Iterator> {
     deadline: Option<Instant>,
     started: bool,
     ended: bool,
+    /// It waited for room until the deadline, in vain.
+    late: bool,
     /// Chunks under way, by the number in which they were submitted.
     chunks: UnderWay,
     next: usize,
@@ -76,6 +80,7 @@ pub struct Map<'e, F, A, R, I: Iterator> {
     group: Arc<Group>,
     current: Option<Current>,
     taken: Taken,
+    function: PhantomData<F>,
     types: PhantomData<fn(A) -> R>,
 }
 
@@ -184,16 +189,21 @@ struct Current {
 
 impl<'e, F, A, R, I> Map<'e, F, A, R, I>
 where
-    F: Function<A, R>,
     A: Serialize + DeserializeOwned + 'static,
     R: Serialize + DeserializeOwned + 'static,
     I: Iterator<Item = A>,
 {
-    pub(crate) fn new(executor: &'e Executor, f: F, inputs: I) -> Self {
+    pub(crate) fn new(
+        executor: &'e Executor,
+        task: Result<Native, SubmitError>,
+        inputs: I,
+        options: CallOptions,
+    ) -> Self {
         Self {
             executor,
-            f,
+            task,
             inputs: inputs.fuse(),
+            options,
             chunksize: None,
             pace: Pace { size: 1, probe: None },
             buffersize: None,
@@ -202,6 +212,7 @@ where
             deadline: None,
             started: false,
             ended: false,
+            late: false,
             chunks: UnderWay::default(),
             next: 0,
             outstanding: 0,
@@ -209,6 +220,7 @@ where
             group: Arc::default(),
             current: None,
             taken: Taken::default(),
+            function: PhantomData,
             types: PhantomData,
         }
     }
@@ -251,10 +263,12 @@ where
         Self { ordered: false, ..self }
     }
 
-    /// Submits the first calls now instead of at the first item.
+    /// Submits the first calls now instead of at the first item. In a [full](crate::Builder::max_pending) pool that waits
+    /// until there is room for one.
     ///
     /// # Errors
-    /// If a size is 0, or the pool takes no more calls. No input was taken then.
+    /// If a size is 0, the pool takes no more calls, or the function takes another worker context. No input was taken
+    /// then.
     pub fn start(mut self) -> Result<Self, SubmitError> {
         self.check()?;
         self.begin();
@@ -265,7 +279,10 @@ where
         match (self.chunksize, self.buffersize) {
             (Some(0), _) => Err(SubmitError::Zero("chunksize")),
             (_, Some(0)) => Err(SubmitError::Zero("buffersize")),
-            _ => self.executor.accepts(),
+            _ => {
+                self.task.clone()?;
+                self.executor.accepts()
+            }
         }
     }
 
@@ -302,6 +319,10 @@ where
         let bound = self.bound();
         while !self.ended {
             self.pace.look();
+            // Who can wait for results does not wait for room.
+            if !self.chunks.0.is_empty() && self.executor.pool().is_full() {
+                return;
+            }
             let size = self.size(bound);
             if self.outstanding + size > bound {
                 return;
@@ -330,8 +351,12 @@ where
         if sent == 0 {
             return;
         }
-        let task = TaskRef::Native(function::chunk(self.f));
-        match self.executor.submit_encoded(task, argument, self.executor.limits()) {
+        let task = self.task.clone().map(TaskRef::Native);
+        let submitted = task.and_then(|task| {
+            let call = self.executor.call::<()>(task, argument, &self.options)?;
+            self.executor.pool().submit_until(&call, &self.options.treatment(), self.deadline).map(|()| call)
+        });
+        match submitted {
             Ok(call) => {
                 if self.chunksize.is_none() {
                     self.pace.probe.get_or_insert_with(|| (Arc::clone(&call), sent));
@@ -339,6 +364,8 @@ where
                 chunk.call = Some(call);
             }
             Err(error) => {
+                let is_over = self.deadline.is_some_and(|at| at <= Instant::now());
+                self.late = is_over && matches!(error, SubmitError::Full(_));
                 // The pool takes no more: these inputs say so, and no others are taken.
                 self.ended = !matches!(error, SubmitError::TooLarge { .. });
                 if self.ended {
@@ -451,7 +478,7 @@ where
         if self.chunks.0.is_empty() {
             return Ok(false);
         }
-        let Some(chunk) = self.wait_chunk() else {
+        let Some(chunk) = (if self.late { None } else { self.wait_chunk() }) else {
             (self.ended, self.outstanding) = (true, 0);
             self.chunks.cancel();
             return Err(TaskError::MapTimedOut(self.timeout.unwrap_or_default()));
@@ -466,7 +493,6 @@ where
 
 impl<F, A, R, I> Iterator for Map<'_, F, A, R, I>
 where
-    F: Function<A, R>,
     A: Serialize + DeserializeOwned + 'static,
     R: Serialize + DeserializeOwned + 'static,
     I: Iterator<Item = A>,

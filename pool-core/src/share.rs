@@ -146,7 +146,12 @@ impl Share {
 
     /// Notes that a worker has it.
     pub(crate) fn given(&self, slot: Weak<Slot>) {
-        lock(&self.holders).push(slot);
+        let mut holders = lock(&self.holders);
+        if holders.len() == holders.capacity() {
+            // Workers that are gone leave nothing but a dead reference.
+            holders.retain(|held| held.strong_count() > 0);
+        }
+        holders.push(slot);
     }
 }
 

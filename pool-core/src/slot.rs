@@ -18,7 +18,7 @@ use crate::error::{Exit, InitializerFailed, StartError};
 use crate::machine::Input;
 use crate::spawner::{ExitReport, Signal, Worker};
 use crate::transport::{Claim, Closed, Driven, Link, LinkEvents, Outgoing, Payload, Seq, Until};
-use crate::wire::{self, Failure, Hello, Kind, NoHello, Status, Token};
+use crate::wire::{self, Failure, Hello, Kind, NoHello, SettingFailed, Status, Token};
 
 /// How far the handshake is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) enum Letter {
     Call(Seq, Arc<Call>),
+    /// A call that may not take longer than this. Boxed, so that the others take no room for it.
+    Limited(Box<(Seq, Arc<Call>, Duration)>),
     Frame(Vec<u8>),
 }
 
@@ -44,6 +46,7 @@ impl Letter {
     fn seq(&self) -> Option<Seq> {
         match self {
             Self::Call(seq, _) => Some(*seq),
+            Self::Limited(limited) => Some(limited.0),
             Self::Frame(_) => None,
         }
     }
@@ -248,7 +251,7 @@ impl Slot {
 
     /// Adds to what is to be sent, keeping the sequence; [`flush`](Self::flush) sends it.
     pub(crate) fn post(&self, letter: Letter) {
-        if let Letter::Call(seq, _) = letter {
+        if let Some(seq) = letter.seq() {
             self.calls_posted.store(seq.0 + 1, Ordering::Release);
         }
         lock(&self.outbox).queue.push_back(letter);
@@ -325,6 +328,11 @@ impl Slot {
         self.link.get().map_or(Claim::Unknown, |link| link.claim_state(seq))
     }
 
+    /// Asks the worker to stop a call. Whether it can hear of that.
+    pub(crate) fn ask_to_stop(&self, seq: Seq) -> bool {
+        self.link.get().is_some_and(|link| link.ask_to_stop(seq))
+    }
+
     pub(crate) fn close(&self) {
         if let Some(link) = self.link.get() {
             link.close();
@@ -343,25 +351,36 @@ impl Slot {
 
     fn send(&self, link: &dyn Link, letter: &Letter) {
         match letter {
-            Letter::Call(seq, call) => {
-                // A call that was settled while it waited here (the pool broke) is not sent.
-                let Some(argument) = call.argument() else { return };
-                for share in argument.shares() {
-                    if lock(&self.shares).insert(share.id) {
-                        share.given(Weak::clone(&self.me));
-                        share.value.send(link, None, &wire::share_head(share));
-                    }
-                }
-                if argument.blobs().is_some() {
-                    let mut large = lock(&self.large);
-                    large.retain(|(_, call)| call.upgrade().is_some_and(|call| !call.is_done()));
-                    large.push((*seq, Arc::downgrade(call)));
-                }
-                let mut room = [0; wire::CALL_HEAD_MAX];
-                argument.send(link, Some(*seq), wire::call_head(*seq, &call.task(), &argument, &mut room));
+            Letter::Call(seq, call) => self.send_call(link, *seq, call, None),
+            Letter::Limited(limited) => {
+                let (seq, call, time) = &**limited;
+                self.send_call(link, *seq, call, Some(*time));
             }
             Letter::Frame(frame) => link.send(Outgoing { seq: None, head: frame, body: &Payload::EMPTY }),
         }
+    }
+
+    fn send_call(&self, link: &dyn Link, seq: Seq, call: &Arc<Call>, time: Option<Duration>) {
+        // A call that was settled while it waited here (the pool broke) is not sent.
+        let Some(argument) = call.argument() else { return };
+        for share in argument.shares() {
+            if lock(&self.shares).insert(share.id) {
+                share.given(Weak::clone(&self.me));
+                share.value.send(link, None, &wire::share_head(share));
+            }
+        }
+        if argument.blobs().is_some() {
+            let mut large = lock(&self.large);
+            large.retain(|(_, call)| call.upgrade().is_some_and(|call| !call.is_done()));
+            large.push((seq, Arc::downgrade(call)));
+        }
+        let mut room = [0; wire::CALL_HEAD_MAX];
+        let (task, room) = (call.task(), &mut room);
+        let head = match time {
+            None => wire::call_head(seq, &task, &argument, room),
+            Some(time) => wire::limited_call_head(seq, &task, &argument, time, room),
+        };
+        argument.send(link, Some(seq), head);
     }
 
     /// The worker will be told to let go of a shared value.
@@ -488,6 +507,11 @@ fn ready(pool: &Pool, slot: &Slot, frame: &[u8]) -> Result<(), StartError> {
             pool.tell(Input::InitializerFailed(slot.id));
             Ok(())
         }
+        Some((Kind::SettingFailed, rest)) => {
+            let SettingFailed { setting, why } =
+                wire::from_bytes(rest).ok_or_else(|| StartError::Garbage("a malformed failure".to_owned()))?;
+            Err(StartError::Setting { setting, why })
+        }
         _ => Err(StartError::Garbage("something else where it should say that it is ready".to_owned())),
     }
 }
@@ -509,6 +533,10 @@ fn live(pool: &Pool, slot: &Slot, frame: Cow<'_, [u8]>) -> Result<(), StartError
                 Status::OkWithBlobs => Reply::Ok(ReplyBytes::FramedWithBlobs(frame.into())),
             };
             lock(&slot.replies).push(Answer { seq, took, reply });
+            Ok(())
+        }
+        Some((Kind::Worn, [])) => {
+            pool.tell(Input::WorkerWorn(slot.id));
             Ok(())
         }
         Some((Kind::Bye, [])) => {

@@ -30,6 +30,8 @@
 //! - **S10** The callback may use the spawner and its workers, and if it panics no other worker's report suffers.
 //!   Several threads may start workers at once.
 //! - **S11** A ticket that is more than the spawner can carry is refused, never carried in part.
+//! - **S12** What a worker has started ends with it, however it ends, unless it has left the worker's process group; on
+//!   Windows, the worker's job. What others have started does not.
 
 use std::fmt;
 use std::io;
@@ -52,12 +54,27 @@ pub struct SpawnerCaps {
     pub exact_signals: bool,
     /// Workers are children of this machine's kernel: their end is certain, and known without a lease.
     pub child: bool,
+    /// Who sees to what a pool's [`WorkerSettings`](crate::WorkerSettings) ask for.
+    pub settled: Settled,
+}
+
+/// Who makes workers what a pool's [`WorkerSettings`](crate::WorkerSettings) ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Settled {
+    /// Environment and folder the spawner, before the worker's program begins: [`Spawner::prepare`] tells it of them. The
+    /// rest the worker itself, when it arrives.
+    AtStart,
+    /// The worker itself, all of it, when it arrives. It must have no other thread then.
+    OnArrival,
+    /// Nobody: workers are as they come, and settings are refused.
+    Never,
 }
 
 impl SpawnerCaps {
-    /// All of it, as for a child started from this very program.
+    /// All of it, as for a child started from this very program; but no settings.
     pub const fn full() -> Self {
-        Self { same_image: true, on_demand: true, exact_signals: true, child: true }
+        Self { same_image: true, on_demand: true, exact_signals: true, child: true, settled: Settled::Never }
     }
 }
 
@@ -182,7 +199,8 @@ pub trait Spawner: fmt::Debug + Send + Sync {
     /// Gets ready, and says what is already known to stand in the way of starting workers. Called once for
     /// each pool, on the thread that builds it, before the pool has a thread of its own.
     ///
-    /// `entry` is for start methods whose workers do not begin with `main`; others drop it.
+    /// `entry` is for start methods whose workers do not begin with `main`; others drop it, but for its
+    /// [surroundings](WorkerEntry::surroundings), if they see to these.
     ///
     /// # Errors
     /// If no worker could ever start. The pool is not built then.

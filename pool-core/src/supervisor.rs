@@ -23,7 +23,7 @@ use crate::worker;
 
 pub(crate) struct Supervisor {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) spawner: Box<dyn Spawner>,
     pub(crate) orders: Receiver<Order>,
 }
@@ -141,7 +141,7 @@ impl Supervisor {
         let opened = backend(|| self.transport.open(sink)).and_then(|opened| opened);
         let (link, mut ticket) = opened.map_err(|error| StartError::Link(Arc::new(error)))?;
         slot.set_link(link);
-        ticket.bytes = Envelope::encode(&token, &ticket.bytes, &self.pool.terms());
+        ticket.bytes = Envelope::encode(&token, &ticket.bytes, &self.pool.terms(slot.id));
         let id = slot.id;
         let on_exit = Box::new(move |report: ExitReport| {
             if let Some((pool, slot)) = pool.upgrade().zip(weak_slot.upgrade())

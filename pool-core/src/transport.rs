@@ -40,6 +40,9 @@
 //!   gives the frames that arrived whole, then the end, or an error in the middle of a frame; and
 //!   [`Channel::send`] fails. Neither waits for ever.
 //! - **T13** Transport, connector and ticket go by one name, and a connector refuses a ticket of another.
+//! - **T14** Where [`Link::ask_to_stop`] says true of a call, [`StopRequests::is_asked`] soon says so of that call, in
+//!   whatever thread of the worker, until it is answered; and of no other. Looking waits for no caller of the parent's,
+//!   and changes nothing of what arrives. A link whose caps are not `asks` never says true.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -53,6 +56,8 @@ pub type Handle = std::os::fd::OwnedFd;
 /// An operating-system handle that travels in a [`Ticket`].
 #[cfg(windows)]
 pub type Handle = std::os::windows::io::OwnedHandle;
+
+pub use crate::cores::cores;
 
 /// An empty buffer for a frame of `len` bytes: one with room for it, in which an earlier large result lay, if there is
 /// such a one; else one without room.
@@ -130,12 +135,14 @@ pub struct LinkCaps {
     pub frame_max: usize,
     /// Whether a caller can lend its thread (see [`Link::drive`]).
     pub drivable: bool,
+    /// Whether a worker can be asked to stop a call while it runs it (see [`Link::ask_to_stop`]).
+    pub asks: bool,
 }
 
 impl LinkCaps {
-    /// A link that can neither revoke nor be driven, and takes frames up to `frame_max` bytes.
+    /// A link that can neither revoke nor be driven nor ask, and takes frames up to `frame_max` bytes.
     pub const fn new(frame_max: usize) -> Self {
-        Self { revocable: None, frame_max, drivable: false }
+        Self { revocable: None, frame_max, drivable: false, asks: false }
     }
 
     /// The same link, able to revoke among up to `slots` calls at once.
@@ -146,6 +153,11 @@ impl LinkCaps {
     /// The same link, able to be driven or not.
     pub const fn drivable(self, drivable: bool) -> Self {
         Self { drivable, ..self }
+    }
+
+    /// The same link, able to ask a worker to stop a call or not.
+    pub const fn asks(self, asks: bool) -> Self {
+        Self { asks, ..self }
     }
 }
 
@@ -350,6 +362,13 @@ pub trait Link: Send + Sync {
     /// Looks at a sent call without changing anything.
     fn claim_state(&self, seq: Seq) -> Claim;
 
+    /// Asks the worker to stop a call that it has claimed, or, where the caps are not `revocable`, may have. Whether it
+    /// can know now, or will soon (T14), as long as it lives. Never blocks on a slow worker. A link that does not do it
+    /// (see [`LinkCaps::asks`]) leaves this as it is: false.
+    fn ask_to_stop(&self, _seq: Seq) -> bool {
+        false
+    }
+
     /// Ends the link: delivers what has arrived, then `closed` (T7), on this thread or another. Frames not yet
     /// written are dropped. Idempotent.
     fn close(&self);
@@ -373,6 +392,15 @@ pub trait Transport: fmt::Debug + Send + Sync {
 
     /// The worker's half, which takes this transport's tickets.
     fn connector(&self) -> Box<dyn Connector>;
+
+    /// Makes ready what links have in common, so that the first of them is opened sooner. Called when a pool is built,
+    /// and not relied on: [`open`](Self::open) makes what is missing.
+    ///
+    /// # Errors
+    /// What the operating system says. The pool does not look at it.
+    fn prepare(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Opens a link and makes the ticket to its other end. Called by the supervisor thread.
     ///
@@ -414,6 +442,29 @@ pub trait Channel: Send {
     /// If the parent is gone, or the frame exceeds the limit ([`io::ErrorKind::InvalidInput`]; nothing was
     /// sent then, and the channel is usable).
     fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()>;
+
+    /// Where to see what the parent [asks for](Link::ask_to_stop). Called once, before the first frame. Where links do
+    /// not ask, it stays as it is.
+    fn stop_requests(&self) -> Arc<dyn StopRequests> {
+        Arc::new(NeverAsked)
+    }
+}
+
+/// What the parent asks of the call that is running. For any thread of the worker, and also when the channel is gone.
+pub trait StopRequests: Send + Sync {
+    /// Whether it has asked for the end of this call, which was claimed and not answered; of others the answer means
+    /// nothing. Called again and again by calls that are busy with something else: it takes little time.
+    fn is_asked(&self, seq: Seq) -> bool;
+}
+
+/// Where nobody can ask for anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NeverAsked;
+
+impl StopRequests for NeverAsked {
+    fn is_asked(&self, _: Seq) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

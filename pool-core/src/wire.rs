@@ -5,11 +5,12 @@
 //!         ◄─────────────────────── the ticket: token, the transport's part, terms (image, codec, limits)
 //!  Hello  ───────────────────────►             magic, version, token, image, what it knows
 //!         ◄─────────────────────── Initialize  where the terms announce one
-//!  Ready | InitFailed ───────────►
-//!         ◄─────────────────────── Call …      seq, function, argument; before it
+//!  Ready | InitFailed | SettingFailed ►
+//!         ◄─────────────────────── Call …      seq, function, time if limited, argument; before it
 //!         ◄─────────────────────── Share …     id, shared value: those that it refers to, once; and
 //!         ◄─────────────────────── Forget …    id: those that nothing refers to any more
-//!  Reply … ──────────────────────►            seq, status, time taken, result
+//!  Reply … ──────────────────────►            seq, status, time taken, result; before it, once,
+//!  Worn    ──────────────────────►            if the worker takes more memory than it may
 //!         ◄─────────────────────── Stop
 //!  Bye    ───────────────────────►            and the end
 //! ```
@@ -24,6 +25,7 @@
 
 use std::time::Duration;
 
+use pool_settings::WorkerSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Argument;
@@ -33,7 +35,7 @@ use crate::share::Share;
 use crate::transport::Seq;
 
 /// Counts up with each change to what is said here.
-pub(crate) const VERSION: u16 = 4;
+pub(crate) const VERSION: u16 = 5;
 const MAGIC: [u8; 8] = *b"prcpool\x1a";
 
 /// The first byte of a frame.
@@ -50,10 +52,12 @@ pub(crate) enum Kind {
     InitFailed = 67,
     Reply = 68,
     Bye = 69,
+    SettingFailed = 70,
+    Worn = 71,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Initialize,
         Self::Call,
         Self::Stop,
@@ -64,6 +68,8 @@ impl Kind {
         Self::InitFailed,
         Self::Reply,
         Self::Bye,
+        Self::SettingFailed,
+        Self::Worn,
     ];
 
     /// The frame's kind and the rest of it.
@@ -93,8 +99,16 @@ pub(crate) struct Terms {
     pub(crate) image: Vec<u8>,
     pub(crate) codec: String,
     pub(crate) frame_max: u64,
+    /// What the pool calls it.
+    pub(crate) worker: u64,
     /// A frame to initialize it follows its greeting.
     pub(crate) initializes: bool,
+    /// What it takes on first.
+    pub(crate) settings: WorkerSettings,
+    /// How much memory it may take, in bytes, before it is replaced.
+    pub(crate) memory_max: Option<u64>,
+    /// What it runs last, if it ends because it is told to.
+    pub(crate) exit: Option<WireFunction>,
 }
 
 impl Envelope {
@@ -146,6 +160,13 @@ impl Hello {
     }
 }
 
+/// A setting that a worker could not take on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SettingFailed {
+    pub(crate) setting: String,
+    pub(crate) why: String,
+}
+
 /// What the frame to initialize a worker takes beside the argument: two tags, two numbers of up to ten bytes or a
 /// name and its length, and the argument's length.
 pub(crate) const INITIALIZE_HEAD_MAX: usize = 2 + 10 + NAME_MAX + 10;
@@ -168,6 +189,14 @@ impl WireFunction {
     pub(crate) fn native(native: Native) -> Option<Self> {
         let (offset, type_hash) = native.address()?;
         Some(Self::Native { offset, type_hash })
+    }
+
+    /// As a call would name it.
+    pub(crate) fn as_call(&self) -> CallFunction<'_> {
+        match self {
+            Self::Native { offset, type_hash } => CallFunction::Native { offset: *offset, type_hash: *type_hash },
+            Self::Named(name) => CallFunction::Named(name),
+        }
     }
 }
 
@@ -194,6 +223,19 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What it says of a function that nobody waits for, and the backtrace of a panic.
+    pub(crate) fn in_words(self) -> (String, Option<String>) {
+        match self {
+            Self::Failed(text) | Self::UnknownTask(text) => (text, None),
+            Self::Panicked { message, location, backtrace } => {
+                let place = location.unwrap_or_else(|| "an unknown place".to_owned());
+                (format!("panicked at {place}: {message}"), backtrace)
+            }
+            Self::Codec { step, type_name, message } => (format!("{step} of type `{type_name}`: {message}"), None),
+            Self::TooLarge { size, max } => (format!("{size} bytes exceed the limit of {max}"), None),
+        }
+    }
+
     /// Cuts the texts so that all of it, encoded, takes at most `max` bytes. Short texts go before long ones.
     fn cut(&mut self, max: usize) {
         let texts = match self {
@@ -257,7 +299,7 @@ pub(crate) fn from_bytes<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 }
 
 /// The length of the head of a call to a function of this image, and the most for one with a name.
-pub(crate) const CALL_HEAD_MAX: usize = 1 + 8 + 1 + 2 + NAME_MAX;
+pub(crate) const CALL_HEAD_MAX: usize = 1 + 8 + 1 + 2 + NAME_MAX + 8;
 /// The longest name of a task, in bytes.
 pub(crate) const NAME_MAX: usize = 200;
 
@@ -267,6 +309,9 @@ const BY_NAME: u8 = 1;
 const WITH_BLOBS: u8 = 2;
 /// Added to one of them: the argument refers to shared values.
 const WITH_SHARES: u8 = 4;
+
+/// Added to one of them: what follows says how long the call may take.
+const WITH_TIME: u8 = 8;
 
 /// Lays out the head of a call; the argument follows as the body.
 pub(crate) fn call_head<'a>(
@@ -302,6 +347,24 @@ pub(crate) fn call_head<'a>(
     &room[..at]
 }
 
+/// The same, for a call that may not take longer than this.
+pub(crate) fn limited_call_head<'a>(
+    seq: Seq,
+    task: &TaskRef,
+    argument: &Argument,
+    time: Duration,
+    room: &'a mut [u8; CALL_HEAD_MAX],
+) -> &'a [u8] {
+    let len = call_head(seq, task, argument, room).len();
+    room[FORM] |= WITH_TIME;
+    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    room[len..len + 8].copy_from_slice(&time.to_le_bytes());
+    &room[..len + 8]
+}
+
+/// Where in a call's head its form stands.
+const FORM: usize = 1 + 8;
+
 /// A call as the worker reads it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CallFrame<'a> {
@@ -311,6 +374,8 @@ pub(crate) struct CallFrame<'a> {
     pub(crate) has_blobs: bool,
     /// It refers to shared values.
     pub(crate) has_shares: bool,
+    /// In nanoseconds, if it may not take as long as it likes.
+    pub(crate) time: Option<Duration>,
     pub(crate) argument: &'a [u8],
 }
 
@@ -326,7 +391,7 @@ impl<'a> CallFrame<'a> {
         let (seq, rest) = rest.split_first_chunk()?;
         let seq = Seq(u64::from_le_bytes(*seq));
         let (by, rest) = rest.split_first()?;
-        let (function, argument) = match *by & !(WITH_BLOBS | WITH_SHARES) {
+        let (function, rest) = match *by & !(WITH_BLOBS | WITH_SHARES | WITH_TIME) {
             BY_PLACE => {
                 let (offset, rest) = rest.split_first_chunk()?;
                 let (hash, rest) = rest.split_first_chunk()?;
@@ -341,7 +406,14 @@ impl<'a> CallFrame<'a> {
             _ => return None,
         };
         let (has_blobs, has_shares) = (by & WITH_BLOBS != 0, by & WITH_SHARES != 0);
-        Some(Self { seq, function, has_blobs, has_shares, argument })
+        let (time, argument) = match by & WITH_TIME {
+            0 => (None, rest),
+            _ => {
+                let (time, rest) = rest.split_first_chunk()?;
+                (Some(Duration::from_nanos(u64::from_le_bytes(*time))), rest)
+            }
+        };
+        Some(Self { seq, function, has_blobs, has_shares, time, argument })
     }
 }
 
@@ -396,10 +468,34 @@ pub(crate) fn reply(rest: &[u8]) -> Option<(Seq, Status, Duration, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desk::Beside;
 
     fn panicked(text: &str) -> Failure {
         let text = || text.to_owned();
         Failure::Panicked { message: text(), location: Some(text()), backtrace: Some(text()) }
+    }
+
+    #[test]
+    fn a_call_says_how_long_it_may_take_only_if_that_is_limited() {
+        let (task, argument) = (TaskRef::Named("a name".into()), Argument::of(vec![1, 2], Beside::default()));
+        let lengths =
+            [None, Some(Duration::ZERO), Some(Duration::from_nanos(7)), Some(Duration::MAX)].map(|time| {
+                let mut room = [0; CALL_HEAD_MAX];
+                let head = match time {
+                    None => call_head(Seq(3), &task, &argument, &mut room),
+                    Some(time) => limited_call_head(Seq(3), &task, &argument, time, &mut room),
+                };
+                let frame = [head, &[1, 2]].concat();
+                let call = CallFrame::decode(&frame[1..]).expect("a call");
+                assert_eq!((call.seq, &call.function), (Seq(3), &CallFunction::Named("a name")));
+                assert_eq!((call.argument, call.has_blobs, call.has_shares), ([1, 2].as_slice(), false, false));
+                assert_eq!(call.time, time.map(|time| time.min(Duration::from_nanos(u64::MAX))));
+                frame.len()
+            });
+        assert_eq!(lengths.map(|length| length - lengths[0]), [0, 8, 8, 8]);
+        let mut room = [0; CALL_HEAD_MAX];
+        let whole = limited_call_head(Seq(3), &task, &argument, Duration::ZERO, &mut room);
+        assert!((1..whole.len()).all(|cut| CallFrame::decode(&whole[1..cut]).is_none()));
     }
 
     #[test]
@@ -411,8 +507,17 @@ mod tests {
 
     #[test]
     fn what_every_release_must_find_in_a_ticket_comes_first() {
-        let terms =
-            Terms { image: vec![7; 20], codec: "postcard".to_owned(), frame_max: 1 << 40, initializes: true };
+        let settings = WorkerSettings::new().env("A", "b").current_dir("c").affinity([0, 3]).open_files_max(99);
+        let terms = Terms {
+            image: vec![7; 20],
+            codec: "postcard".to_owned(),
+            frame_max: 1 << 40,
+            worker: 7,
+            initializes: true,
+            exit: Some(WireFunction::Named("last".to_owned())),
+            settings,
+            memory_max: Some(1),
+        };
         let bytes = Envelope::encode(&[3; 16], b"transport", &terms);
         assert_eq!(bytes[..26], [[3; 16].as_slice(), &[9], b"transport"].concat());
         for cut in [0, 16, 25] {

@@ -15,26 +15,32 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pool_settings::Surroundings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::WorkerId;
 use crate::blob::{self, Split};
 use crate::call::discard;
 use crate::codec::{Codec, CodecNameError};
 use crate::context::{self, Registry, StartMethod, Way};
 use crate::desk::{Beside, Blobs, Came};
 use crate::function::{Invocation, Native, Ran, Tasks};
+use crate::held::Held;
 use crate::share::Shelf;
 use crate::spawner::{Arrival, Entry};
+use crate::task;
 use crate::transport::{Channel, Connector, Seq, Ticket, Transport};
 use crate::wire::{
-    self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, Status, Terms, WireFunction,
+    self, CallFrame, CallFunction, Envelope, Failure, Hello, Initializer, Kind, SettingFailed, Status, Terms,
+    WireFunction,
 };
 
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
@@ -125,7 +131,10 @@ impl WorkerMain {
 /// A worker's life, for start methods whose workers do not begin with `main`.
 ///
 /// The spawner gets it when the pool is built, and has nothing to do with it but to run it on the far side.
-pub struct WorkerEntry(Box<Life>);
+pub struct WorkerEntry {
+    life: Box<Life>,
+    surroundings: Surroundings,
+}
 
 /// Takes what its parent sent and a way to leave last words, and returns the exit code.
 type Life = dyn FnOnce(Ticket, Box<dyn FnOnce(&str) + Send>) -> i32 + Send;
@@ -133,24 +142,31 @@ type Life = dyn FnOnce(Ticket, Box<dyn FnOnce(&str) + Send>) -> i32 + Send;
 impl WorkerEntry {
     /// A life of calls that come over this transport. The worker knows the named tasks that the program's entry
     /// has made known.
-    pub(crate) fn new(transport: &dyn Transport) -> Self {
+    pub(crate) fn new(transport: &dyn Transport, surroundings: Surroundings) -> Self {
         let connector = transport.connector();
-        Self::of(move |ticket, last_words| {
+        let entry = Self::of(move |ticket, last_words| {
             let none = Tasks::default();
             let tasks = context::registered().map_or(&none, |registry| &registry.tasks);
             finish(Ok(connector), tasks, ticket, last_words)
-        })
+        });
+        Self { surroundings, ..entry }
     }
 
     /// A life of another kind: for those who use a spawner without a pool, as its tests do.
     pub fn of(life: impl FnOnce(Ticket, Box<dyn FnOnce(&str) + Send>) -> i32 + Send + 'static) -> Self {
-        Self(Box::new(life))
+        Self { life: Box::new(life), surroundings: Surroundings::default() }
+    }
+
+    /// The environment and the folder that workers are to have from the start; for a spawner that
+    /// [sees to these](crate::spawner::Settled::AtStart). For others there is nothing in it.
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
     }
 
     /// Runs a worker to its end in this process, and returns its exit code. Nothing of the parent's pools may
     /// be used before or after.
     pub fn run(self, ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> i32 {
-        (self.0)(ticket, last_words)
+        (self.life)(ticket, last_words)
     }
 }
 
@@ -195,11 +211,16 @@ struct Worker<'a> {
     tasks: &'a Tasks,
     codec: Codec,
     frame_max: usize,
+    /// With more memory than this it has itself replaced; it says so once.
+    memory_max: Option<u64>,
+    /// How long calls have run since it looked at that last.
+    unlooked: Duration,
     /// The parent is the same program, so that functions may be named by their place in it.
     same_image: bool,
     /// The process that joined the pool.
     pid: u32,
     shelf: Rc<Shelf>,
+    held: Held,
 }
 
 /// A buffer that has grown beyond this is given back after the call, so that an idle worker holds no more.
@@ -225,9 +246,12 @@ impl<'a> Worker<'a> {
             tasks,
             codec: Codec::default(),
             frame_max,
+            memory_max: None,
+            unlooked: Duration::ZERO,
             same_image: false,
             pid,
             shelf,
+            held: Held::default(),
         })
     }
 
@@ -237,9 +261,16 @@ impl<'a> Worker<'a> {
         // In any case, and first: it tells the parent what is wrong, if something is.
         self.send(&self.hello.encode())?;
         let terms = self.terms.take().ok_or("the ticket's terms are of another release")?;
+        task::become_worker(WorkerId(terms.worker), self.channel.stop_requests());
+        if let Err(refused) = terms.settings.apply() {
+            let failure = SettingFailed { setting: refused.setting.to_owned(), why: refused.why.to_string() };
+            self.send(&wire::frame(Kind::SettingFailed, &failure))?;
+            return Err(format!("cannot take on a setting: {refused}"));
+        }
         self.codec = terms.codec.parse().map_err(|error: CodecNameError| error.to_string())?;
         self.shelf = Rc::new(Shelf::new(self.codec));
         self.frame_max = usize::try_from(terms.frame_max).unwrap_or(usize::MAX);
+        self.memory_max = terms.memory_max;
         self.same_image = !terms.image.is_empty() && terms.image == self.hello.image;
         let mut frame = Vec::new();
         if terms.initializes {
@@ -273,6 +304,10 @@ impl<'a> Worker<'a> {
                 }
                 Some((Kind::Stop, [])) => {
                     self.send(&[Kind::Bye as u8])?;
+                    // After that: it has a time of its own, which begins now.
+                    if let Some(hook) = &terms.exit {
+                        self.exit(hook);
+                    }
                     return Ok(());
                 }
                 _ => return Err("the parent sent a frame of a kind that it does not send".to_owned()),
@@ -292,14 +327,20 @@ impl<'a> Worker<'a> {
         self.channel.send(frame, &[]).map_err(|error| format!("cannot send: {error}"))
     }
 
-    fn initialize(&self, initializer: &Initializer) -> Option<Failure> {
-        let function = match &initializer.function {
-            WireFunction::Native { offset, type_hash } => {
-                CallFunction::Native { offset: *offset, type_hash: *type_hash }
-            }
-            WireFunction::Named(name) => CallFunction::Named(name),
-        };
-        self.invoke(&function, &initializer.argument, Came::default(), &mut Vec::new()).err()
+    fn initialize(&mut self, initializer: &Initializer) -> Option<Failure> {
+        let Initializer { function, argument } = initializer;
+        self.invoke(&function.as_call(), argument, Came::default(), &mut Vec::new()).err()
+    }
+
+    /// Runs the exit hook. Nobody waits for an answer any more.
+    fn exit(&mut self, hook: &WireFunction) {
+        if let Err(failure) = self.invoke(&hook.as_call(), &[], Came::default(), &mut Vec::new()) {
+            let (text, backtrace) = failure.in_words();
+            let backtrace = backtrace.unwrap_or_default();
+            let id = task::worker_id().unwrap_or(WorkerId(0)).0;
+            // Where that cannot be written, there is nobody to tell.
+            let _ = writeln!(io::stderr(), "process-pool worker {id}: its exit hook failed: {text}\n{backtrace}");
+        }
     }
 
     /// Runs one call and replies. The reply is sent completely when this returns.
@@ -336,10 +377,32 @@ impl<'a> Worker<'a> {
     ) -> Result<(), String> {
         reply.clear();
         let start = Instant::now();
+        // What the clock cannot count to never comes.
+        task::begin(call.seq, call.time.and_then(|time| start.checked_add(time)));
         let ran = self.invoke(&call.function, argument, came, reply);
-        self.reply(call.seq, start.elapsed(), reply, ran)?;
+        task::end();
+        let took = start.elapsed();
+        if self.memory_max.is_some() {
+            self.look_at_memory(took)?;
+        }
+        self.reply(call.seq, took, reply, ran)?;
         if reply.capacity() > KEEP {
             *reply = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Says that it takes too much memory, if it does: before its answer, so that it gets no other call.
+    fn look_at_memory(&mut self, took: Duration) -> Result<(), String> {
+        self.unlooked += took;
+        if self.unlooked < LOOK_EVERY {
+            return Ok(());
+        }
+        self.unlooked = Duration::ZERO;
+        let resident = resident_memory().unwrap_or(0);
+        if self.memory_max.is_some_and(|max| resident > max) {
+            self.memory_max = None;
+            self.send(&[Kind::Worn as u8])?;
         }
         Ok(())
     }
@@ -375,7 +438,7 @@ impl<'a> Worker<'a> {
 
     /// Runs a function. The encoded result goes to `reply`, and what travels beside it is returned.
     fn invoke(
-        &self,
+        &mut self,
         function: &CallFunction<'_>,
         argument: &[u8],
         came: Came,
@@ -395,7 +458,8 @@ impl<'a> Worker<'a> {
                     let what = format!("there is no function at offset {offset:#x} of this worker's program");
                     return Err(Failure::UnknownTask(what));
                 };
-                catch(|| native.run(&mut invocation))
+                let held = &mut self.held;
+                catch(|| native.run(held, &mut invocation))
             }
             CallFunction::Named(name) => {
                 let Some(task) = self.tasks.get(name) else {
@@ -414,6 +478,14 @@ impl<'a> Worker<'a> {
         }
         failure(ran?).map_or(Ok(invocation.beside), Err)
     }
+}
+
+/// A look takes some µs (measured), and to fill memory takes time: short calls are not looked at one by one.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How much memory this process takes, in bytes, if the system tells.
+pub(crate) fn resident_memory() -> Option<u64> {
+    memory_stats::memory_stats().map(|stats| stats.physical_mem as u64)
 }
 
 const MALFORMED: &str = "the parent sent a malformed call";

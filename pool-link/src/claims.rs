@@ -4,9 +4,11 @@
 //! number of a call and its state, and each side moves it on with one compare-and-swap:
 //!
 //! ```text
-//!            worker: claim             parent: revoke
-//! started ◄───────────────── queued ─────────────────► revoked
+//!            parent: ask           worker: claim             parent: revoke
+//! asked ◄─────────────── started ◄───────────────── queued ─────────────────► revoked
 //! ```
+//!
+//! A call that has started may be asked to stop: its word says so, and it takes the worker one load to see it.
 //!
 //! **What the parent believes.** The worker can scribble over the page. So the parent keeps a record of its
 //! own, which only ever moves forward; it loads a word once and judges the copy; and a word that makes no sense
@@ -32,9 +34,14 @@ pub const REVOCABLE: usize = SLOTS / 2;
 const QUEUED: u64 = 1;
 const STARTED: u64 = 2;
 const REVOKED: u64 = 3;
+/// Started, and asked to stop.
+const ASKED: u64 = 4;
+
+/// How many bits the state takes.
+const STATE: u32 = 3;
 
 const fn word(seq: Seq, state: u64) -> u64 {
-    (seq.0 << 2) | state
+    (seq.0 << STATE) | state
 }
 
 /// Memory that the parent shares with one worker: the claim words, and a word for what it tells its worker.
@@ -114,6 +121,18 @@ impl ParentClaims {
         known
     }
 
+    /// Asks the worker to stop a call that it has started. False if that cannot be said in its word.
+    pub fn ask(&mut self, seq: Seq) -> bool {
+        if self.look(seq) != Claim::Started {
+            return false;
+        }
+        let (started, asked) = (word(seq, STARTED), word(seq, ASKED));
+        match self.at(seq).compare_exchange(started, asked, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(found) => found == asked,
+        }
+    }
+
     /// Whether no call waits in the slot of `seq`.
     fn is_free(&mut self, seq: Seq) -> bool {
         let slot = self.slots[index(seq)];
@@ -131,7 +150,7 @@ pub fn claim(board: &dyn Board, seq: Seq) -> bool {
     let mut found = at.load(Ordering::Acquire);
     loop {
         let is_mine = found == word(seq, QUEUED);
-        let is_older = found >> 2 < seq.0;
+        let is_older = found >> STATE < seq.0;
         if !is_mine && !is_older {
             return false;
         }
@@ -142,6 +161,11 @@ pub fn claim(board: &dyn Board, seq: Seq) -> bool {
             Err(now) => found = now,
         }
     }
+}
+
+/// The worker's half: whether the parent has asked for the end of a call that was started.
+pub fn is_asked(board: &dyn Board, seq: Seq) -> bool {
+    board.words()[index(seq)].load(Ordering::Acquire) == word(seq, ASKED)
 }
 
 fn index(seq: Seq) -> usize {
@@ -185,6 +209,38 @@ mod tests {
             assert_eq!(parent.revoke(seq), Claim::Started);
             assert_eq!(parent.look(seq), Claim::Started);
         }
+    }
+
+    #[test]
+    fn a_call_that_has_started_can_be_asked_to_stop() {
+        let (mut parent, worker) = pair();
+        for seq in [0, 1, 5 + SLOTS as u64].map(Seq) {
+            parent.arm(seq);
+            assert!(!parent.ask(seq) && !is_asked(&worker, seq), "it has not started");
+            assert!(claim(&worker, seq));
+            assert!(!is_asked(&worker, seq));
+            assert!(parent.ask(seq) && parent.ask(seq) && is_asked(&worker, seq));
+            assert_eq!((parent.look(seq), parent.revoke(seq)), (Claim::Started, Claim::Started));
+            assert!(!claim(&worker, seq), "a call starts once");
+        }
+        let next = Seq(SLOTS as u64);
+        assert!(!parent.ask(next), "it was not sent");
+        parent.arm(next);
+        assert!(claim(&worker, next) && !is_asked(&worker, next), "another was asked");
+        assert!(!parent.ask(Seq(0)), "it is forgotten");
+    }
+
+    /// It could not be taken back, and so nobody knew that it had started.
+    #[test]
+    fn a_call_that_was_not_armed_can_be_asked_to_stop_when_it_has_started() {
+        let (mut parent, worker) = pair();
+        let [first, second] = [Seq(7), Seq(7 + SLOTS as u64)];
+        parent.arm(first);
+        parent.arm(second);
+        assert!(!parent.ask(second));
+        assert!(claim(&worker, first) && claim(&worker, second));
+        assert!(parent.ask(second) && is_asked(&worker, second));
+        assert_eq!(parent.look(second), Claim::Started);
     }
 
     #[test]

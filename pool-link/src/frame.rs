@@ -10,6 +10,8 @@
 use std::io;
 use std::ops::Range;
 
+use pool_core::transport::Seq;
+
 /// How many bytes a length field takes.
 pub const HEADER: usize = 4;
 /// The size of the reused buffer: that of a pipe, so that one read can take all that is there.
@@ -34,6 +36,17 @@ pub fn header(len: usize, frame_max: usize) -> Option<[u8; HEADER]> {
     Some((len as u32).to_le_bytes())
 }
 
+/// Stands in a worker's stream in the place of a frame: the parent asks for the end of this call. For links that have no
+/// other way to say it to a worker that is at a call.
+pub fn request(seq: Seq) -> [u8; REQUEST] {
+    let mut bytes = [0xff; REQUEST];
+    bytes[HEADER..].copy_from_slice(&seq.0.to_le_bytes());
+    bytes
+}
+
+/// How many bytes a request takes, with what announces it: the value of a length field that no frame has.
+const REQUEST: usize = HEADER + 8;
+
 /// Why a frame was not sent.
 pub fn too_long_to_send(len: usize, limit: usize) -> String {
     format!("a frame of {len} bytes was to be sent, the limit is {limit}")
@@ -50,6 +63,8 @@ pub enum Item<'a> {
     Small(&'a [u8]),
     /// What is in the vector that was passed as `large`.
     Large,
+    /// The end of this call is asked for.
+    Request(Seq),
 }
 
 /// Finds the frames in a stream of bytes.
@@ -63,12 +78,20 @@ pub struct Decoder {
     large: Option<usize>,
     /// The last frame was a large one: so may the next be.
     expects_large: bool,
+    /// There may be requests among the frames.
+    has_requests: bool,
 }
 
 impl Decoder {
     /// Frames of more than `frame_max` bytes are none.
     pub fn new(frame_max: usize) -> Self {
-        Self { frame_max, buffer: Vec::with_capacity(BUFFER), start: 0, large: None, expects_large: false }
+        let buffer = Vec::with_capacity(BUFFER);
+        Self { frame_max, buffer, start: 0, large: None, expects_large: false, has_requests: false }
+    }
+
+    /// The same, in a stream that has [requests](request) too.
+    pub fn with_requests(self) -> Self {
+        Self { has_requests: true, ..self }
     }
 
     /// Lets `read` append bytes, as many as it is told (at least one, at most `limit`) or fewer. Returns what
@@ -109,6 +132,9 @@ impl Decoder {
         let Some(len) = self.length()? else { return Ok(None) };
         let body = self.start + HEADER;
         if len > SMALL_MAX {
+            if len == LENGTH_LIMIT && self.has_requests {
+                return Ok(self.request().map(Item::Request));
+            }
             self.begin_large(large, body, len);
             // The buffer never holds a whole large frame, so there is nothing to take yet.
             return Ok(None);
@@ -144,11 +170,18 @@ impl Decoder {
         let rest = &self.buffer[self.start..];
         let Some(header) = rest.first_chunk::<HEADER>() else { return Ok(None) };
         let len = u32::from_le_bytes(*header) as usize;
-        if len > self.frame_max {
+        if len > self.frame_max && !(self.has_requests && len == LENGTH_LIMIT) {
             let limit = self.frame_max;
             return Err(Malformed(format!("a frame of {len} bytes was announced, the limit is {limit}")));
         }
         Ok(Some(len))
+    }
+
+    /// Takes a request that is announced here, if all of it is.
+    fn request(&mut self) -> Option<Seq> {
+        let number = self.buffer.get(self.start + HEADER..)?.first_chunk()?;
+        self.start += REQUEST;
+        Some(Seq(u64::from_le_bytes(*number)))
     }
 
     fn begin_large(&mut self, large: &mut Vec<u8>, body: usize, len: usize) {
@@ -205,7 +238,9 @@ mod tests {
         frame_max: usize,
         mut piece: impl FnMut() -> usize,
     ) -> Result<Vec<Vec<u8>>, Malformed> {
-        let (mut decoder, mut large, mut frames) = (Decoder::new(frame_max), Vec::new(), Vec::new());
+        let (mut large, mut frames) = (Vec::new(), Vec::new());
+        let mut decoder = Decoder::new(frame_max);
+        decoder.has_requests = frame_max < LENGTH_LIMIT;
         let mut rest = stream;
         while !rest.is_empty() {
             let size = piece().clamp(1, rest.len());
@@ -222,6 +257,7 @@ mod tests {
                     None => break,
                     Some(Item::Small(frame)) => frames.push(frame.to_vec()),
                     Some(Item::Large) => frames.push(std::mem::take(&mut large)),
+                    Some(Item::Request(seq)) => frames.push(request(seq).to_vec()),
                 }
             }
         }
@@ -236,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_of_a_stream_gives_the_same_frames() {
+    fn any_cut_of_a_stream_gives_the_same_frames_and_requests() {
         for seed in 0..60 {
             let mut state = seed;
             let frames: Vec<Vec<u8>> = (0..30)
@@ -247,14 +283,21 @@ mod tests {
                 })
                 .collect();
             let mut stream = Vec::new();
-            for frame in &frames {
+            let mut expected = Vec::new();
+            for frame in frames {
                 stream.extend(header(frame.len(), LENGTH_LIMIT).unwrap());
-                stream.extend(frame);
+                stream.extend(&frame);
+                expected.push(frame);
+                if random(&mut state).is_multiple_of(4) {
+                    let request = request(Seq(random(&mut state)));
+                    stream.extend(request);
+                    expected.push(request.to_vec());
+                }
             }
             let cut = [1_u64, 7, 1000, 100_000][seed as usize % 4];
             let cut = if cut == 1 { cut + 50 } else { cut };
             let decoded = decode(&stream, 1 << 20, || (random(&mut state) % cut) as usize).unwrap();
-            assert!(decoded == frames, "seed {seed}");
+            assert!(decoded == expected, "seed {seed}");
         }
     }
 

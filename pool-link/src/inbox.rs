@@ -50,6 +50,7 @@ impl Inbox {
                     break;
                 }
                 Some(Item::Small(bytes)) => Cow::Borrowed(bytes),
+                Some(Item::Request(_)) => unreachable!("invariant: only a worker's stream has requests"),
                 Some(Item::Large) => {
                     self.is_told = false;
                     Cow::Owned(mem::take(&mut self.large))

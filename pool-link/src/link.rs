@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Until};
+use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Payload, Seq, Until};
 use pool_os::parent_fds::ParentFd;
 use rustix::fs::OFlags;
 
@@ -48,6 +48,14 @@ impl Host {
         Self { name, reactor: Mutex::default() }
     }
 
+    /// Starts the thread, unless it runs already.
+    ///
+    /// # Errors
+    /// If the system refuses; nothing is left behind.
+    pub fn prepare(&self, spin: Duration) -> io::Result<()> {
+        self.reactor(spin).map(drop)
+    }
+
     /// Makes the parent's end of a link. `spin` is how long to look before sleeping; the first link of a host decides.
     ///
     /// # Errors
@@ -60,7 +68,7 @@ impl Host {
     ) -> io::Result<Box<dyn Link>> {
         let LinkParts { frame_max, read, write, stream, board } = parts;
         let reactor = self.reactor(spin)?;
-        let caps = LinkCaps::new(frame_max).drivable(Reactor::DRIVABLE);
+        let caps = LinkCaps::new(frame_max).drivable(Reactor::DRIVABLE).asks(true);
         let line = Arc::new(Line {
             key: reactor.new_key(),
             reactor,
@@ -143,6 +151,19 @@ impl Link for StreamLink {
 
     fn claim_state(&self, seq: Seq) -> Claim {
         self.line.claims.as_ref().map_or(Claim::Unknown, |claims| lock(claims).look(seq))
+    }
+
+    fn ask_to_stop(&self, seq: Seq) -> bool {
+        let line = &*self.line;
+        if line.has_ended.load(Ordering::Relaxed) {
+            return false;
+        }
+        if let Some(claims) = &line.claims {
+            return lock(claims).ask(seq);
+        }
+        line.output.push(&frame::request(seq), &[], &Payload::EMPTY);
+        self.flush();
+        true
     }
 
     fn close(&self) {

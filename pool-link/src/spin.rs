@@ -26,7 +26,7 @@ pub(crate) struct Spin {
 
 impl Spin {
     pub(crate) fn new(limit: Duration) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = pool_core::transport::cores();
         Self { limit, cores, busy: AtomicUsize::new(0), luck: AtomicU32::new(LUCK_MAX), waits: AtomicU32::new(0) }
     }
 

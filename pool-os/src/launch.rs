@@ -84,6 +84,10 @@ impl Launcher {
     /// `on_ended` is called exactly once if this returns `Ok`, possibly before it does. The child ends when
     /// this process does, and not when the values that stand for it are dropped.
     ///
+    /// When the child has ended, its process group is killed: what it has started, and that in its turn. On Windows its
+    /// job is, when this process ends, too. Elsewhere what a child has started lives on if this process ends before it
+    /// could see to that.
+    ///
     /// # Errors
     /// If no child was started; nothing is left behind then.
     pub fn launch(&self, command: Command, parcel: Parcel, on_ended: OnEnded) -> Result<Child, LaunchError> {

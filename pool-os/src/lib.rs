@@ -12,6 +12,8 @@
 //!  on_ended(status, last words) ◄──────── last words ──────────────────────┘
 //! ```
 //!
+//! What a child has started ends with it, as long as it has not left the child's process group or its job.
+//!
 //! On Windows the parcel follows over a pipe after the start, the lifeline is a job and the parent's process
 //! handle, and the last words have a pipe of their own.
 //!

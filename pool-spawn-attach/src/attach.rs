@@ -33,6 +33,9 @@ use crate::{AttachEntry, NAME};
 /// Who may join: a process of the same user (where the system tells, which is everywhere but on Windows; there, a
 /// process that this user may end), that shows a token which was given out and not yet used.
 ///
+/// It is what whoever starts it makes it: a pool's [`WorkerSettings`](pool_core::WorkerSettings) are refused, and what it
+/// has started is left alone when it ends.
+///
 /// An attached worker is not a child. How it exited is not known (`Exit::Unknown`); that it did is told by its lifeline
 /// and, on Linux, by the kernel. It ends with the parent and with the pool, and is killed like any other where the
 /// system permits, elsewhere by its own lifeline; one that is stopped (`SIGSTOP`, a breakpoint) ends when it goes on.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, OnceLock};
 
+use pool_core::Surroundings;
 use pool_core::error::Exit;
-use pool_core::spawner::{Entry, ExitReport, OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
+use pool_core::spawner::{Entry, ExitReport, OnExit, Settled, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
 use pool_os::{Child, Ended, LaunchError, Launcher, Parcel};
@@ -20,12 +21,18 @@ use crate::{ExecEntry, MARK, MARKER, NAME};
 /// A worker begins at the top of `main` like any process: it inherits no memory, no descriptors but standard
 /// output and error, and the environment and current folder as they are when it starts.
 ///
+/// What a worker has started ends with it, unless it has left the worker's process group (a daemon, which has a session
+/// of its own). On Unix a parent that ends without ending its pool takes the workers with it, but not what those have
+/// started.
+///
 /// Clones start workers of the same program and share the thread that watches them.
 #[derive(Clone, Debug)]
 pub struct Exec {
     program: Arc<Program>,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
+    /// What the pool asks for, once there is one.
+    surroundings: OnceLock<Surroundings>,
     launcher: Launcher,
 }
 
@@ -51,7 +58,13 @@ impl Exec {
     }
 
     fn of(program: Program) -> Self {
-        Self { program: Arc::new(program), args: Vec::new(), envs: Vec::new(), launcher: Launcher::new() }
+        Self {
+            program: Arc::new(program),
+            args: Vec::new(),
+            envs: Vec::new(),
+            surroundings: OnceLock::new(),
+            launcher: Launcher::new(),
+        }
     }
 
     /// Adds an argument for the worker program.
@@ -68,7 +81,8 @@ impl Exec {
         self
     }
 
-    /// Sets a variable in the workers' environment, which is otherwise this process's.
+    /// Sets a variable in the workers' environment, which is otherwise this process's, or what the pool's
+    /// [`WorkerSettings`](pool_core::WorkerSettings) make of that.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -93,14 +107,33 @@ impl Exec {
         if let Some(called) = self.program.called() {
             std::os::unix::process::CommandExt::arg0(&mut command, called);
         }
+        let surroundings = self.surroundings();
+        for (key, value) in surroundings.variables() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        surroundings.folder().map(|folder| command.current_dir(folder));
         command.args(&self.args).envs(self.envs.iter().map(|(key, value)| (key, value)));
         // Last, so that nobody sets it to something else by accident.
         command.env(MARKER, MARK);
         Ok(command)
     }
 
+    fn surroundings(&self) -> &Surroundings {
+        self.surroundings.get_or_init(Surroundings::default)
+    }
+
     fn explain(&self, error: LaunchError) -> SpawnError {
         match error {
+            // The system does not tell which of the two is not there.
+            LaunchError::Spawn(source) if self.surroundings().folder().is_some_and(|folder| !folder.is_dir()) => {
+                SpawnError::Other {
+                    what: "start a worker process in the current folder that is asked for",
+                    source,
+                }
+            }
             LaunchError::Spawn(source) => match self.program.path() {
                 Ok(path) => not_runnable(path, source),
                 Err(error) => error,
@@ -119,10 +152,15 @@ impl Spawner for Exec {
     fn caps(&self) -> SpawnerCaps {
         let mut caps = SpawnerCaps::full();
         caps.same_image = matches!(*self.program, Program::Own);
+        caps.settled = Settled::AtStart;
         caps
     }
 
-    fn prepare(&self, _: WorkerEntry) -> Result<(), SpawnError> {
+    fn prepare(&self, entry: WorkerEntry) -> Result<(), SpawnError> {
+        if self.surroundings.get_or_init(|| entry.surroundings().clone()) != entry.surroundings() {
+            let why = "this `Exec` is that of a pool with other settings";
+            return Err(other(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
         self.check()
     }
 

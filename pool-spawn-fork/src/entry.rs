@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pool_core::spawner::{Arrival, Entry};
 use pool_os::Parcel;
+use rustix::process::getppid;
 
 use crate::alone::Alone;
 use crate::server::{self, Forked};
@@ -83,13 +84,14 @@ impl Entry for ForkServerEntry {
 
 /// The zygote's life. Returns in each worker.
 fn serve(mut parcel: Parcel) -> Result<Forked, String> {
+    let parent = getppid();
     if parcel.bytes != protocol::VERSION {
         return Err("the parent is not of the same build as its fork server".to_owned());
     }
     let control = parcel.handles.pop().ok_or("the parent sent no control socket")?;
     let alone = alone().map_err(|error| format!("{error}: start threads after `init()`"))?;
     crate::sys::reset_signals();
-    server::serve(&alone, control).map_err(|error| format!("cannot set up the fork server: {error}"))
+    server::serve(&alone, control, parent).map_err(|error| format!("cannot set up the fork server: {error}"))
 }
 
 #[cfg(target_os = "linux")]

@@ -7,11 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pool_core::spawner::{Arrival, OnExit, SpawnError, Spawner, SpawnerCaps, Worker};
+use pool_core::spawner::{Arrival, OnExit, Settled, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
 use pool_os::parent_fds::{self, ParentFd};
-use rustix::process::{Pid, Signal, WaitOptions, getpid, getppid, kill_process, setpgid, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, setpgid, waitpid};
 
 use crate::alone::Alone;
 use crate::parent::{self, Process, Server};
@@ -22,8 +22,11 @@ use crate::{FORK, hooks, server, sys, worker};
 ///
 /// Workers have all that is in memory when the pool is built, and the program's own descriptors. What the pools
 /// of the program have open they do not have. They end without running destructors or exit handlers of the
-/// program's. Handlers for signals from outside have their defaults again. What is random at that time is the same in all of them, which [`after_fork`](crate::after_fork) is
-/// for. What the program has read ahead of its standard input is there in workers too.
+/// program's. Handlers for signals from outside have their defaults again. What is random at that time is the same in
+/// all of them, which [`after_fork`](crate::after_fork) is for. What the program has read ahead of its standard input is
+/// there in workers too.
+///
+/// What a worker has started ends with it, as with [`ForkServer`](crate::ForkServer).
 ///
 /// This takes a program without threads: build the pool first. To start a worker copies the page tables of what
 /// was in memory when the pool was built: it takes longer the more there was.
@@ -55,9 +58,6 @@ impl Fork {
     }
 
     /// Forks when the pool is built, whatever threads the process has.
-    ///
-    /// On Linux, if the pool is not built on the main thread, a keeper that somebody has stopped outlives a killed
-    /// parent, and so do workers that are stopped too.
     ///
     /// # Safety
     /// When the pool is built, whatever the calls of this pool will use must be usable in a copy of this process
@@ -116,7 +116,9 @@ impl Spawner for Fork {
     }
 
     fn caps(&self) -> SpawnerCaps {
-        SpawnerCaps::full()
+        let mut caps = SpawnerCaps::full();
+        caps.settled = Settled::OnArrival;
+        caps
     }
 
     fn prepare(&self, entry: WorkerEntry) -> Result<(), SpawnError> {
@@ -158,7 +160,6 @@ where
     // to notice.
     flush();
     let parent = getpid();
-    let is_main_thread = is_main_thread();
     // Held by this thread, which is the one that the keeper has, so that it finds them free. Standard output's
     // lock may be held by this thread already.
     let standard = (io::stdout().lock(), io::stderr().lock());
@@ -175,10 +176,7 @@ where
             return FAILED;
         }
         sys::reset_signals();
-        if is_main_thread && !tie_to(parent) {
-            return FAILED;
-        }
-        let Ok(forked) = server::serve(alone, theirs) else { return FAILED };
+        let Ok(forked) = server::serve(alone, theirs, Some(parent)) else { return FAILED };
         let code = match worker::arrive(forked) {
             Arrival::Worker { ticket, last_words } => run(ticket, last_words),
             Arrival::Unusable(why) => {
@@ -191,22 +189,6 @@ where
         code
     }));
     sys::leave(lived.unwrap_or(PANICKED));
-}
-
-/// Has the kernel end this process when the thread that forked it ends. False if that is over already.
-fn tie_to(parent: Pid) -> bool {
-    #[cfg(target_os = "linux")]
-    // A refusal is no failure: the control socket tells all the same, unless this process is stopped.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    getppid() == Some(parent)
-}
-
-/// Whether the calling thread lives as long as the process.
-fn is_main_thread() -> bool {
-    #[cfg(target_os = "linux")]
-    return rustix::thread::gettid() == getpid();
-    #[cfg(not(target_os = "linux"))]
-    return true;
 }
 
 /// Writes out what is held back for standard output and error.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use pool_core::spawner::{OnExit, SpawnError, Spawner, SpawnerCaps, Worker};
+use pool_core::spawner::{OnExit, Settled, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
 use pool_os::{Ended, LaunchError, Launcher, Parcel, Signal};
@@ -21,9 +21,15 @@ use crate::{FORK_SERVER, MARK, MARKER, protocol};
 ///
 /// What stands before `init()` in `main` runs once, in the server, and is there in each worker: what is loaded
 /// there is loaded for all. It must not start threads. Workers have the environment and the current folder as
-/// they were when the server started; handlers for signals from outside have their defaults again; and what is
+/// they were when the server started, unless the pool's settings say otherwise; handlers for signals from outside have their defaults again; and what is
 /// random in the server is the same in all of them, which
 /// [`after_fork`](crate::after_fork) is for.
+///
+/// What a worker has started ends with it. On Linux nothing escapes, not even a daemon with a session of its own, and
+/// all of it ends with the parent, too, however that ends: what a worker's processes leave behind becomes that
+/// worker's child, and what a dead worker leaves the server's, which kills it. (So a process that is nobody's any more
+/// stays in the table of processes, once it has ended, until its worker ends.) Only if the server itself is killed,
+/// daemons go on. On other systems what leaves the worker's process group does.
 ///
 /// The server starts with the first worker. It belongs to this value: clones share it, and when the last is
 /// dropped it ends as soon as its workers have. If it dies, they die with it, and the next worker gets a new one.
@@ -131,7 +137,9 @@ impl Spawner for ForkServer {
     }
 
     fn caps(&self) -> SpawnerCaps {
-        SpawnerCaps::full()
+        let mut caps = SpawnerCaps::full();
+        caps.settled = Settled::OnArrival;
+        caps
     }
 
     fn prepare(&self, _: WorkerEntry) -> Result<(), SpawnError> {

@@ -15,6 +15,9 @@ static HOOKS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
 /// `init()`, in `main` or in what runs before it; for [`Fork`](crate::Fork) before the pool is built. Hooks run in
 /// the order in which they were registered. One that panics ends its worker.
 ///
+/// A hook must start no thread if a pool's settings change the environment: on Linux that is refused, elsewhere it is
+/// not noticed, and unsound.
+///
 /// Start methods that do not fork run no hooks.
 pub fn after_fork(hook: fn()) {
     lock().push(hook);

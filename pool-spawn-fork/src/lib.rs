@@ -20,8 +20,8 @@
 //! Where systems have no `fork`, the types exist, and [`prepare`](pool_core::spawner::Spawner::prepare) says so.
 //!
 //! This crate knows nothing of calls and links. Descriptors, parcels and lifelines are `pool-os`'s. Read on in
-//! `protocol` (what the three say to each other), `parent`, `server` and `worker` (one for each of them), then
-//! `forkserver` and `fork` (how each server comes to be).
+//! `protocol` (what the three say to each other), `parent`, `server` and `worker` (one for each of them), `strays`
+//! (what workers leave), then `forkserver` and `fork` (how each server comes to be).
 
 mod hooks;
 
@@ -31,6 +31,7 @@ cfg_if::cfg_if! {
 
         mod parent;
         mod server;
+        mod strays;
         mod worker;
 
         mod entry;

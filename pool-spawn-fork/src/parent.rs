@@ -77,6 +77,8 @@ struct Expected {
     on_exit: OnExit,
     /// Its start was answered. Until then it is the affair of whoever waits for the answer.
     is_started: bool,
+    /// The process itself, once it is known, where there is such a thing.
+    process: Option<Arc<ParentFd>>,
 }
 
 impl fmt::Debug for Server {
@@ -196,7 +198,8 @@ impl Server {
             Err(error) => Err(SpawnError::from_io("ask for a worker", error.into())),
         };
         drop(socket);
-        match started.and_then(|started| self.confirm(id).map(|()| started)) {
+        let started = started.map(|(pid, process)| (pid, process.map(Arc::new)));
+        match started.and_then(|(pid, process)| self.confirm(id, process.clone()).map(|()| (pid, process))) {
             Ok((pid, process)) => Ok(Box::new(ForkedWorker { pid, id, process, server: Arc::clone(self) })),
             Err(error) => {
                 self.forget(id);
@@ -212,7 +215,7 @@ impl Server {
         }
         let id = state.next;
         state.next += 1;
-        state.workers.insert(id, Expected { lifeline, on_exit, is_started: false });
+        state.workers.insert(id, Expected { lifeline, on_exit, is_started: false, process: None });
         Ok(id)
     }
 
@@ -248,13 +251,16 @@ impl Server {
     }
 
     /// From now on the worker's end is for the listening thread to report, if it has not been already.
-    fn confirm(&self, id: u64) -> Result<(), SpawnError> {
+    fn confirm(&self, id: u64, process: Option<Arc<ParentFd>>) -> Result<(), SpawnError> {
         let mut state = self.lock();
         match (&state.died, state.workers.contains_key(&id)) {
             // The listener passed over it when it reported the others.
             (Some(why), true) => Err(other(io::Error::other(why.clone()))),
             _ => {
-                state.workers.entry(id).and_modify(|worker| worker.is_started = true);
+                state.workers.entry(id).and_modify(|worker| {
+                    worker.is_started = true;
+                    worker.process = process;
+                });
                 Ok(())
             }
         }
@@ -326,6 +332,7 @@ impl Server {
         let deadline = Instant::now() + DYING;
         for worker in lost {
             worker.lifeline.wait_for_end(deadline.saturating_duration_since(Instant::now()));
+            worker.end_group();
             worker.report(Exit::Unknown(epitaph.clone()));
         }
     }
@@ -358,9 +365,19 @@ thread_local! {
 pub(crate) type Bury = Box<dyn FnOnce(&dyn Fn()) -> Option<String> + Send>;
 
 impl Expected {
+    /// Ends what a worker without a server has started: with a server, that sees to it.
+    fn end_group(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(process) = &self.process {
+            crate::sys::kill_group_of(process.as_fd());
+        }
+    }
+
     fn report(self, exit: Exit) {
-        let report = ExitReport { exit, last_words: self.lifeline.last_words() };
-        let on_exit = self.on_exit;
+        let Self { lifeline, on_exit, process, .. } = self;
+        // Whoever is told may count what is left.
+        drop(process);
+        let report = ExitReport { exit, last_words: lifeline.last_words() };
         // It is somebody else's code, and others rely on this thread. The panic hook has reported it already.
         let _ = catch_unwind(AssertUnwindSafe(|| on_exit(report)));
     }
@@ -371,7 +388,7 @@ struct ForkedWorker {
     pid: i32,
     id: u64,
     /// The process itself, where there is such a thing.
-    process: Option<ParentFd>,
+    process: Option<Arc<ParentFd>>,
     server: Arc<Server>,
 }
 

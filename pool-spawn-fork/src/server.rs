@@ -4,6 +4,9 @@
 //! those of the request at hand. Workers are its children until it has reaped them, so a signal it passes on
 //! never hits anybody else. It never waits for the parent: what cannot be sent at once is kept.
 //!
+//! What a worker has started ends with it: the group that it leads, and on Linux what has left the group too
+//! (`strays`). The end of a worker is reported without waiting for that of its processes.
+//!
 //! # After the fork
 //! The server has one thread, so its child may do anything. What it does first is to give up all that is the
 //! server's: [`serve`] drops that before it returns.
@@ -11,15 +14,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, read};
 use rustix::net::SendFlags;
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, setpgid, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, setpgid, waitpid,
+};
 
 use crate::alone::Alone;
 use crate::protocol::{self, Report, Request};
-use crate::sys::{self, ChildrenWatch};
+use crate::strays::{self, Strays};
+use crate::sys::{self, FamilyWatch};
 
 /// What a forked worker begins with.
 #[derive(Debug)]
@@ -34,31 +41,53 @@ pub(crate) struct Forked {
 ///
 /// # Errors
 /// If it could not begin.
-pub(crate) fn serve(alone: &Alone, control: OwnedFd) -> io::Result<Forked> {
+pub(crate) fn serve(alone: &Alone, control: OwnedFd, parent: Option<Pid>) -> io::Result<Forked> {
     // Found out once, for all workers: they say it in their greeting. If it cannot be, they will say so.
     let _ = pool_image::identity();
     let (reader, writer) = io::pipe()?;
     let (reader, writer) = (non_blocking(reader.into())?, non_blocking(writer.into())?);
-    let ended = ChildrenWatch::start(reader, writer);
-    let server = Server { control, ended, workers: BTreeMap::new(), unsent: Vec::new(), is_finishing: false };
+    let ended = FamilyWatch::start(reader, writer);
+    #[cfg(target_os = "linux")]
+    // Not to be killed: it has to end what the workers have started. This signal tells a process that is stopped, too.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::CONT));
+    let server = Server {
+        control,
+        parent,
+        ended,
+        workers: BTreeMap::new(),
+        strays: Strays::watch(),
+        unsent: Vec::new(),
+        is_finishing: false,
+        leaves_by: None,
+    };
     Ok(server.run(alone))
 }
 
 struct Server {
     control: OwnedFd,
-    ended: ChildrenWatch,
+    parent: Option<Pid>,
+    ended: FamilyWatch,
     /// Those that are not reaped yet. (No `HashMap`: it would fix the seed that all of a worker's maps have.)
     workers: BTreeMap<u64, Pid>,
+    /// What dead ones have left.
+    strays: Strays,
     /// Reports on their way.
     unsent: Vec<u8>,
     is_finishing: bool,
+    /// Set when there is nothing left to do: until when strays are waited for that will not die.
+    leaves_by: Option<Instant>,
 }
 
 impl Server {
     fn run(mut self, alone: &Alone) -> Forked {
         loop {
+            // The end of the control socket tells of the parent's, but not while somebody else has the parent's end: a
+            // process, say, that was forked from it.
+            if getppid() != self.parent {
+                self.die();
+            }
             self.send_reports();
-            if self.is_finishing && self.workers.is_empty() && self.unsent.is_empty() {
+            if self.may_leave() {
                 sys::leave(0);
             }
             let (has_ended, has_request) = self.wait();
@@ -72,17 +101,26 @@ impl Server {
         }
     }
 
-    /// Waits for something to do: whether a child may have ended, and whether there is a request.
-    fn wait(&self) -> (bool, bool) {
+    /// Whether nothing is left to do, nor anybody who could be waited for.
+    fn may_leave(&mut self) -> bool {
+        if !self.is_finishing || !self.workers.is_empty() || !self.unsent.is_empty() {
+            return false;
+        }
+        let by = *self.leaves_by.get_or_insert_with(|| Instant::now() + DYING);
+        !self.kill_strays() || Instant::now() >= by
+    }
+
+    /// Waits for something to do: whether somebody may have ended, and whether there is a request.
+    fn wait(&mut self) -> (bool, bool) {
         let mut control = PollFlags::IN;
         if !self.unsent.is_empty() {
             control |= PollFlags::OUT;
         }
         let mut events = [PollFd::new(self.ended.reader(), PollFlags::IN), PollFd::new(&self.control, control)];
-        match poll(&mut events, None) {
+        match poll(&mut events, self.leaves_by.map(left_until).as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR | Errno::AGAIN | Errno::NOMEM) => return (false, false),
-            Err(_) => die(),
+            Err(_) => self.die(),
         }
         let is_ready = |event: &PollFd<'_>| !event.revents().difference(PollFlags::OUT).is_empty();
         (is_ready(&events[0]), is_ready(&events[1]))
@@ -94,7 +132,7 @@ impl Server {
                 Ok(count) => drop(self.unsent.drain(..count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::NOBUFS) => return,
-                Err(_) => die(),
+                Err(_) => self.die(),
             }
         }
     }
@@ -103,15 +141,31 @@ impl Server {
         // One byte may stand for several ends, and several for one.
         while let Ok(1..) | Err(Errno::INTR) = read(self.ended.reader(), &mut [0; 64]) {}
         loop {
-            // Whatever else is a child of this process, nobody else is here to wait for it.
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.report(|worker| worker == pid, Some(status.as_raw())),
-                Err(Errno::INTR) => {}
-                Ok(None) => return,
+            let ended = match sys::ended_child() {
+                Ok(Some(ended)) => ended,
+                Ok(None) => break,
                 // No children: then no workers either, unless the kernel did not keep them for us.
                 Err(_) => return self.report(|_| true, None),
+            };
+            // It is not reaped yet: its number is still its own, and that of the group that it leads.
+            if self.workers.values().any(|worker| *worker == ended) {
+                let _ = kill_process_group(ended, Signal::KILL);
+            }
+            // Whatever else is a child of this process, nobody else is here to wait for it.
+            match waitpid(Some(ended), WaitOptions::NOHANG) {
+                Ok(Some((_, status))) => self.report(|worker| worker == ended, Some(status.as_raw())),
+                Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(_) => self.report(|worker| worker == ended, None),
             }
         }
+        // Those that there are have been left by somebody who was reaped just now.
+        self.kill_strays();
+    }
+
+    /// Whether there are any.
+    fn kill_strays(&self) -> bool {
+        self.strays.kill(|child| self.workers.values().any(|worker| *worker == child))
     }
 
     /// Has the end of those workers reported.
@@ -140,7 +194,7 @@ impl Server {
             Some(Request::Signal(id, signal)) => self.signal(id, signal),
             Some(Request::Finish) => self.is_finishing = true,
             // The parent is gone. (It sends nothing but requests.)
-            None => die(),
+            None => self.die(),
         }
         None
     }
@@ -159,6 +213,7 @@ impl Server {
                 // In a group of its own, a worker does not get the terminal's Ctrl-C, nor what is meant for the
                 // server's group. It cannot fail for a process that is new and leads no session.
                 let _ = setpgid(None, None);
+                strays::adopt();
                 Some(Forked { socket, server })
             }
             Ok(Some(pid)) => {
@@ -180,6 +235,22 @@ impl Server {
             let _ = kill_process(*pid, signal);
         }
     }
+
+    /// The parent is gone: ends the workers, what they have started, and this process.
+    fn die(&mut self) -> ! {
+        for worker in self.workers.values() {
+            // One that has just been forked may lead no group yet.
+            let _ = kill_process(*worker, Signal::KILL);
+            let _ = kill_process_group(*worker, Signal::KILL);
+        }
+        let by = Instant::now() + DYING;
+        while (self.kill_strays() || !self.workers.is_empty()) && Instant::now() < by {
+            let _ = poll(&mut [PollFd::new(self.ended.reader(), PollFlags::IN)], Some(&left_until(by)));
+            self.reap();
+        }
+        let _ = kill_process(getpid(), Signal::KILL);
+        std::process::abort();
+    }
 }
 
 /// Answers a request to fork. The reply fits the socket's empty buffer; if the parent is gone, so are we soon.
@@ -196,13 +267,14 @@ fn answer(reply: &OwnedFd, result: Result<Pid, Errno>) {
     let _ = protocol::send(reply, &bytes, &[], SendFlags::DONTWAIT);
 }
 
-/// Ends the process as the parent's end should: at once, and the workers with it.
-fn die() -> ! {
-    let _ = kill_process(getpid(), Signal::KILL);
-    std::process::abort();
-}
-
 fn non_blocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     Ok(fd)
 }
+
+fn left_until(by: Instant) -> Timespec {
+    Timespec::try_from(by.saturating_duration_since(Instant::now())).expect("invariant: less than a second")
+}
+
+/// How long killed processes are waited for. They take no time, unless the kernel does not let go of one.
+const DYING: Duration = Duration::from_millis(500);

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -18,6 +20,45 @@ pub(crate) fn fork(_: &Alone) -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Pid::from_raw(pid)),
     }
+}
+
+/// A child that has ended, if there is one; it is not reaped by this.
+///
+/// # Errors
+/// If there are no children.
+pub(crate) fn ended_child() -> io::Result<Option<Pid>> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is writable, and all zeroes are a value of it, which stays where no child has ended.
+    while unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), how) } != 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    // SAFETY: it is filled, or all zeroes still.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: it tells of a child's end, or of process 0, which is none.
+    Ok(Pid::from_raw(unsafe { info.si_pid() }))
+}
+
+/// Kills what is left of the group that `process` leads, or has led: nobody else, however long ago that was. Linux can
+/// since 6.9; before, this does nothing.
+#[cfg(target_os = "linux")]
+pub(crate) fn kill_group_of(process: BorrowedFd<'_>) {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    let none = ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, the arguments are of the types that the call takes, and a null pointer means that
+    // there is no more to tell of the signal.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            none,
+            PIDFD_SIGNAL_PROCESS_GROUP,
+        )
+    };
 }
 
 /// Ends this process without exit handlers, destructors or flushing.
@@ -62,7 +103,7 @@ fn disposition(signal: i32) -> Option<libc::sighandler_t> {
     }
 }
 
-/// Sets what happens on `signal`: a default, nothing, or [`child_ended`].
+/// Sets what happens on `signal`: a default, nothing, or [`somebody_ended`].
 fn set_disposition(signal: i32, to: libc::sighandler_t) {
     let action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: all zeroes are a value of it: the default, no flags, no signal blocked meanwhile.
@@ -74,42 +115,53 @@ fn set_disposition(signal: i32, to: libc::sighandler_t) {
     unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
 }
 
-/// Makes the end of a child readable. One at a time in a process, which must be the owner of `SIGCHLD`.
+/// Makes the end of a child readable, and on Linux that of the parent, which the kernel tells of by `SIGCONT`. One at a
+/// time in a process, which must be the owner of these signals.
 #[derive(Debug)]
-pub(crate) struct ChildrenWatch {
+pub(crate) struct FamilyWatch {
     reader: OwnedFd,
     /// Kept open for the handler.
     _writer: OwnedFd,
-    was_ignored: bool,
+    were_ignored: [bool; TOLD_BY.len()],
 }
+
+/// What tells.
+#[cfg(target_os = "linux")]
+const TOLD_BY: [libc::c_int; 2] = [libc::SIGCHLD, libc::SIGCONT];
+#[cfg(not(target_os = "linux"))]
+const TOLD_BY: [libc::c_int; 1] = [libc::SIGCHLD];
 
 /// Where the handler writes.
 static BELL: AtomicI32 = AtomicI32::new(-1);
 
-impl ChildrenWatch {
+impl FamilyWatch {
     /// `reader` and `writer` are a pipe's, both non-blocking.
     pub(crate) fn start(reader: OwnedFd, writer: OwnedFd) -> Self {
         BELL.store(writer.as_raw_fd(), Ordering::Relaxed);
-        let was_ignored = disposition(libc::SIGCHLD) == Some(libc::SIG_IGN);
-        set_disposition(libc::SIGCHLD, child_ended as *const () as libc::sighandler_t);
-        Self { reader, _writer: writer, was_ignored }
+        let were_ignored = TOLD_BY.map(|signal| disposition(signal) == Some(libc::SIG_IGN));
+        for signal in TOLD_BY {
+            set_disposition(signal, somebody_ended as *const () as libc::sighandler_t);
+        }
+        Self { reader, _writer: writer, were_ignored }
     }
 
-    /// Has something to read when a child may have ended since it was read last.
+    /// Has something to read when a child or the parent may have ended since it was read last.
     pub(crate) fn reader(&self) -> &OwnedFd {
         &self.reader
     }
 }
 
-impl Drop for ChildrenWatch {
+impl Drop for FamilyWatch {
     fn drop(&mut self) {
         // Before the pipe is closed.
-        set_disposition(libc::SIGCHLD, if self.was_ignored { libc::SIG_IGN } else { libc::SIG_DFL });
+        for (signal, was_ignored) in TOLD_BY.into_iter().zip(self.were_ignored) {
+            set_disposition(signal, if was_ignored { libc::SIG_IGN } else { libc::SIG_DFL });
+        }
         BELL.store(-1, Ordering::Relaxed);
     }
 }
 
-extern "C" fn child_ended(_: libc::c_int) {
+extern "C" fn somebody_ended(_: libc::c_int) {
     let error = errno();
     // SAFETY: the call gave a pointer to this thread's own variable.
     let saved = unsafe { *error };

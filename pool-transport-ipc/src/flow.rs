@@ -97,7 +97,8 @@ impl Flow {
     /// The header of a message that only tells, and costs nothing.
     pub(crate) fn tell(&mut self) -> Header {
         self.must_tell = false;
-        Header { taken: std::mem::take(&mut self.owed), tell_me: false, is_end: false }
+        let taken = std::mem::take(&mut self.owed);
+        Header { taken, tell_me: false, is_end: false, is_request: false }
     }
 
     /// Whether the other side waits to be told.
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn nobody_takes_more_than_was_sent() {
         let mut flow = Flow::new(Limits::of_buffer(212_448));
-        let header = Header { taken: 1, tell_me: false, is_end: false };
+        let header = Header { taken: 1, tell_me: false, is_end: false, is_request: false };
         assert!(flow.received(&header, 5, false).is_err());
     }
 }

@@ -55,7 +55,7 @@ struct IpcLink {
 
 impl Link for IpcLink {
     fn caps(&self) -> LinkCaps {
-        LinkCaps::new(self.line.address.frame_max)
+        LinkCaps::new(self.line.address.frame_max).asks(true)
     }
 
     fn send(&self, frame: Outgoing<'_>) {
@@ -77,6 +77,13 @@ impl Link for IpcLink {
 
     fn claim_state(&self, _: Seq) -> Claim {
         Claim::Unknown
+    }
+
+    fn ask_to_stop(&self, seq: Seq) -> bool {
+        let asked = lock(&self.line.out).ask(seq);
+        let is_heard = *asked.as_ref().unwrap_or(&false);
+        self.line.judge(asked.map(drop));
+        is_heard
     }
 
     fn close(&self) {

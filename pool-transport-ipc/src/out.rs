@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use ipc_channel::ipc::IpcBytesSender;
-use pool_core::transport::Payload;
+use pool_core::transport::{Payload, Seq};
 
 use crate::flow::{Flow, Limits};
 use crate::queue::OutQueue;
@@ -14,6 +14,8 @@ use crate::wire::{Header, Malformed};
 /// What waits to be sent, and the way to send it once there is one.
 pub(crate) struct Out {
     queue: OutQueue,
+    /// What is to be asked for; it goes before frames that wait.
+    requests: Vec<Seq>,
     flow: Flow,
     way: Way,
     /// The message being made. Kept, because there is one for each call.
@@ -30,7 +32,17 @@ enum Way {
 
 impl Out {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { queue: OutQueue::default(), flow: Flow::new(limits), way: Way::NotYet, message: Vec::new() }
+        let (queue, requests, message) = (OutQueue::default(), Vec::new(), Vec::new());
+        Self { queue, requests, flow: Flow::new(limits), way: Way::NotYet, message }
+    }
+
+    /// Asks the worker for the end of a call. False if it will not hear of it.
+    pub(crate) fn ask(&mut self, seq: Seq) -> io::Result<bool> {
+        if matches!(self.way, Way::Shut) {
+            return Ok(false);
+        }
+        self.requests.push(seq);
+        self.flush().map(|()| true)
     }
 
     pub(crate) fn push(&mut self, length: &[u8], head: &[u8], body: &Payload) {
@@ -53,6 +65,16 @@ impl Out {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if !matches!(self.way, Way::To(_)) {
             return Ok(());
+        }
+        while let Some(seq) = self.requests.first().copied()
+            && self.flow.has_room(Header::BYTES + REQUEST)
+        {
+            self.requests.remove(0);
+            let header = Header { is_request: true, ..self.flow.send(Header::BYTES + REQUEST) };
+            self.message.clear();
+            self.message.extend(header.encode());
+            self.message.extend(seq.0.to_le_bytes());
+            self.transmit()?;
         }
         while self.queue.len() > 0 {
             let taken = self.queue.len().min(self.flow.piece_max() - Header::BYTES);
@@ -77,7 +99,7 @@ impl Out {
     /// Looks at a message that has arrived, and sends what it has made room for.
     pub(crate) fn received(&mut self, message: &[u8]) -> Result<io::Result<()>, Malformed> {
         let header = Header::decode(message)?;
-        if header.is_end {
+        if header.is_end || header.is_request {
             return Err(Malformed("a message that only a parent sends".to_owned()));
         }
         self.flow.received(&header, message.len(), message.len() > Header::BYTES)?;
@@ -92,6 +114,7 @@ impl Out {
             let _ = contained(|| sender.send(&end.encode()));
         }
         self.way = Way::Shut;
+        self.requests = Vec::new();
         self.queue.clear();
         self.message = Vec::new();
     }
@@ -108,6 +131,9 @@ impl Out {
         }
     }
 }
+
+/// The number of a call.
+const REQUEST: usize = 8;
 
 impl fmt::Debug for Out {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

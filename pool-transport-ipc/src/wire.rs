@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! the rendezvous, once:  Greeting::Hello { secret, the end to write to the worker, the end to read from it }
-//! afterwards:            message = [flags u8] [taken u32] [a piece of the stream]
+//! afterwards:            message = [flags u8] [taken u32] [a piece of the stream, or a request]
 //!                        stream  = { [length u32] [frame] }
+//!                        request = [seq u64]: the parent asks for the end of this call
 //! ```
 //! All numbers are little-endian. A piece ends anywhere: small frames share a message, a large frame takes many.
 
@@ -91,29 +92,34 @@ pub(crate) struct Header {
     /// The parent sends nothing after this. A dropped channel says the same, but not on Windows, where
     /// ipc-channel keeps a copy of each handle it receives.
     pub(crate) is_end: bool,
+    /// What follows is a request, which only a parent has.
+    pub(crate) is_request: bool,
 }
 
 impl Header {
     pub(crate) const BYTES: usize = 5;
     const TELL_ME: u8 = 1;
     const IS_END: u8 = 2;
+    const IS_REQUEST: u8 = 4;
 
     pub(crate) fn encode(&self) -> [u8; Self::BYTES] {
         let tell_me = if self.tell_me { Self::TELL_ME } else { 0 };
         let is_end = if self.is_end { Self::IS_END } else { 0 };
+        let is_request = if self.is_request { Self::IS_REQUEST } else { 0 };
         let [a, b, c, d] = self.taken.to_le_bytes();
-        [tell_me | is_end, a, b, c, d]
+        [tell_me | is_end | is_request, a, b, c, d]
     }
 
     pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
         let Some(&[flags, a, b, c, d]) = message.first_chunk() else {
             return Err(Malformed(format!("a message of {} bytes", message.len())));
         };
-        if flags & !(Self::TELL_ME | Self::IS_END) != 0 {
+        if flags & !(Self::TELL_ME | Self::IS_END | Self::IS_REQUEST) != 0 {
             return Err(Malformed(format!("a message with flags {flags:#x}")));
         }
         let taken = u32::from_le_bytes([a, b, c, d]);
-        Ok(Self { taken, tell_me: flags & Self::TELL_ME != 0, is_end: flags & Self::IS_END != 0 })
+        let is = |flag| flags & flag != 0;
+        Ok(Self { taken, tell_me: is(Self::TELL_ME), is_end: is(Self::IS_END), is_request: is(Self::IS_REQUEST) })
     }
 }
 
@@ -136,12 +142,13 @@ mod tests {
 
     #[test]
     fn a_header_survives_and_others_are_refused() {
-        for (tell_me, is_end) in [(false, false), (true, false), (false, true), (true, true)] {
-            let header = Header { taken: 0x1234_5678, tell_me, is_end };
+        for flags in 0..8 {
+            let [tell_me, is_end, is_request] = [1, 2, 4].map(|flag| flags & flag != 0);
+            let header = Header { taken: 0x1234_5678, tell_me, is_end, is_request };
             assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
         assert!(Header::decode(&[0; 4]).is_err());
-        assert!(Header::decode(&[4, 0, 0, 0, 0]).is_err());
+        assert!(Header::decode(&[8, 0, 0, 0, 0]).is_err());
     }
 
     #[test]

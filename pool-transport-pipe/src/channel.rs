@@ -60,6 +60,16 @@ impl WorkerStream for Pipes {
         crate::windows::read_append(&self.read, to, max)
     }
 
+    #[cfg(unix)]
+    fn has_arrived(&mut self) -> io::Result<bool> {
+        Ok(rustix::io::ioctl_fionread(&self.read)? > 0)
+    }
+
+    #[cfg(windows)]
+    fn has_arrived(&mut self) -> io::Result<bool> {
+        Ok(crate::windows::available(&self.read)? > 0)
+    }
+
     fn write_all(&mut self, parts: [&[u8]; 3]) -> io::Result<()> {
         #[cfg(unix)]
         self.widened.prepare(&self.write, parts.iter().map(|part| part.len()).sum());

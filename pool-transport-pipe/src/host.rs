@@ -23,6 +23,10 @@ impl Default for Host {
 }
 
 impl Host {
+    pub(crate) fn prepare(&self, spin: Duration) -> io::Result<()> {
+        self.0.prepare(spin)
+    }
+
     pub(crate) fn open(
         &self,
         frame_max: usize,

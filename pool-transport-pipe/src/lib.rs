@@ -49,7 +49,7 @@ use pool_link::frame::{FRAME_MAX, LENGTH_LIMIT};
 
 /// Carries frames over two pipes per worker.
 ///
-/// Clones share what serves the links: a thread, which starts with the first link and ends when all clones and
+/// Clones share what serves the links: a thread, which starts with the first pool, or the first link, and ends when all clones and
 /// all links are dropped.
 #[derive(Clone)]
 pub struct Pipe {
@@ -102,6 +102,10 @@ impl Transport for Pipe {
 
     fn connector(&self) -> Box<dyn Connector> {
         Box::new(PipeConnector)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        self.host.prepare(self.spin)
     }
 
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {

@@ -30,6 +30,10 @@ impl Host {
         false
     }
 
+    pub(crate) fn prepare(&self, _: Duration) -> io::Result<()> {
+        Err(unsupported())
+    }
+
     pub(crate) fn open(
         &self,
         _: usize,

@@ -59,7 +59,7 @@ const NAME: &str = "shm";
 
 /// Carries frames through memory that is shared with each worker.
 ///
-/// Clones share what serves the links: a thread, which starts with the first link and ends when all clones and
+/// Clones share what serves the links: a thread, which starts with the first pool, or the first link, and ends when all clones and
 /// all links are dropped.
 #[derive(Clone)]
 pub struct Shm {
@@ -117,6 +117,10 @@ impl Transport for Shm {
 
     fn connector(&self) -> Box<dyn Connector> {
         Box::new(ShmConnector)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        self.host.prepare(self.spin)
     }
 
     fn open(&self, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {

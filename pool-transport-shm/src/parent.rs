@@ -32,6 +32,10 @@ impl Host {
         *IS_SUPPORTED.get_or_init(|| Segment::create().is_ok())
     }
 
+    pub(crate) fn prepare(&self, spin: Duration) -> io::Result<()> {
+        self.0.prepare(spin)
+    }
+
     pub(crate) fn open(
         &self,
         frame_max: usize,

@@ -113,6 +113,10 @@ impl WorkerStream for Rings {
         }
     }
 
+    fn has_arrived(&mut self) -> io::Result<bool> {
+        Ok(self.reader.available()? > 0)
+    }
+
     fn write_all(&mut self, parts: [&[u8]; 3]) -> io::Result<()> {
         let mut left = parts.iter().map(|part| part.len()).sum();
         let mut unshown = 0;

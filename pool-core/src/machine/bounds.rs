@@ -5,13 +5,17 @@
 //! before that everything behind it is taken back, so that no other call can have started by then. A worker whose link
 //! cannot take calls back is killed when the call is the first there: one that was sent ahead is with a dead worker
 //! then, and goes to another, unless it had started in that very moment.
+//!
+//! A call that is *called off* is to end by itself: nobody starts it any more, and where it has started its worker is asked
+//! to stop it, which is the driver's to do. If it is to be killed for that in the end, its doom has a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::again::Record;
 use super::items::{Place, WorkId};
 use super::workers::State;
-use super::{How, Machine, Output};
+use super::{Cancel, How, Machine, Output};
 use crate::WorkerId;
 
 /// How long a call may take.
@@ -21,11 +25,13 @@ pub struct Limits {
     pub run: Option<Duration>,
     /// From its submission on.
     pub total: Option<Duration>,
+    /// From its start, until it is to stop by itself. Nobody but the call itself does anything about it.
+    pub soft: Option<Duration>,
 }
 
 impl Limits {
     fn is_none(self) -> bool {
-        self.run.is_none() && self.total.is_none()
+        self.run.is_none() && self.total.is_none() && self.soft.is_none()
     }
 }
 
@@ -50,19 +56,26 @@ impl Doom {
     }
 }
 
-/// What there is to say about the few calls that are bounded, or doomed.
+/// What there is to say about the few calls that are bounded, doomed, or made again when they fail.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     by_call: BTreeMap<WorkId, Bound>,
-    /// When the calls expire that do.
-    expiries: BTreeSet<(Duration, WorkId)>,
+    /// When calls end, wherever they are then.
+    ends: BTreeSet<(Duration, WorkId)>,
+    /// Until when those rest that have failed.
+    rests: BTreeSet<(Duration, WorkId)>,
 }
 
 #[derive(Debug, Default)]
 struct Bound {
     limits: Limits,
-    expires_at: Option<Duration>,
+    /// When it ends, wherever it is then, and why.
+    end: Option<(Duration, Doom)>,
+    /// It is to end by itself.
+    is_called_off: bool,
     doom: Option<Doom>,
+    record: Option<Record>,
+    rests_until: Option<Duration>,
 }
 
 impl Bounds {
@@ -72,11 +85,24 @@ impl Bounds {
 
     /// Bounds a call that is submitted `now`, and says when it expires, if it does.
     fn insert(&mut self, id: WorkId, limits: Limits, now: Duration) -> Option<Duration> {
+        self.by_call.insert(id, Bound { limits, ..Bound::default() });
+        let total = limits.total?;
         // What the clock cannot count to never comes.
-        let expires_at = limits.total.and_then(|total| now.checked_add(total));
-        self.expiries.extend(expires_at.map(|at| (at, id)));
-        self.by_call.insert(id, Bound { limits, expires_at, doom: None });
-        expires_at
+        let expires_at = now.checked_add(total)?;
+        self.set_end(id, expires_at, Doom::Expired(total));
+        Some(expires_at)
+    }
+
+    /// Ends a call then, unless it ends before.
+    fn set_end(&mut self, id: WorkId, at: Duration, doom: Doom) {
+        let bound = self.by_call.entry(id).or_default();
+        if bound.end.is_some_and(|(before, _)| before <= at) {
+            return;
+        }
+        if let Some((later, _)) = bound.end.replace((at, doom)) {
+            self.ends.remove(&(later, id));
+        }
+        self.ends.insert((at, id));
     }
 
     /// Forgets a call that is settled.
@@ -89,22 +115,66 @@ impl Bounds {
 
     fn remove_one(&mut self, id: WorkId) {
         let Some(bound) = self.by_call.remove(&id) else { return };
-        if let Some(at) = bound.expires_at {
-            self.expiries.remove(&(at, id));
+        if let Some((at, _)) = bound.end {
+            self.ends.remove(&(at, id));
         }
+        if let Some(at) = bound.rests_until {
+            self.rests.remove(&(at, id));
+        }
+    }
+
+    pub(super) fn set_record(&mut self, id: WorkId, record: Record) {
+        self.by_call.entry(id).or_default().record = Some(record);
+    }
+
+    pub(super) fn record(&self, id: WorkId) -> Option<&Record> {
+        self.by_call.get(&id)?.record.as_ref()
+    }
+
+    pub(super) fn record_mut(&mut self, id: WorkId) -> Option<&mut Record> {
+        self.by_call.get_mut(&id)?.record.as_mut()
+    }
+
+    pub(super) fn rest_until(&mut self, id: WorkId, at: Duration) {
+        self.by_call.entry(id).or_default().rests_until = Some(at);
+        self.rests.insert((at, id));
+    }
+
+    /// Takes out those that have rested.
+    pub(super) fn rested(&mut self, now: Duration) -> Vec<WorkId> {
+        let mut rested = Vec::new();
+        while let Some((_, id)) = self.rests.first().copied().filter(|(at, _)| *at <= now) {
+            self.rests.pop_first();
+            self.by_call.entry(id).or_default().rests_until = None;
+            rested.push(id);
+        }
+        rested
+    }
+
+    /// Those that rest.
+    pub(super) fn resting(&self) -> Vec<WorkId> {
+        self.rests.iter().map(|(_, id)| *id).collect()
     }
 
     fn run_limit(&self, id: WorkId) -> Option<Duration> {
         self.by_call.get(&id)?.limits.run
     }
 
+    pub(super) fn is_called_off(&self, id: WorkId) -> bool {
+        self.by_call.get(&id).is_some_and(|bound| bound.is_called_off)
+    }
+
     pub(super) fn doom(&self, id: WorkId) -> Option<Doom> {
         self.by_call.get(&id)?.doom
     }
 
-    /// The first doom stands.
-    fn set_doom(&mut self, id: WorkId, doom: Doom) {
-        self.by_call.entry(id).or_default().doom.get_or_insert(doom);
+    /// The first doom of a call stands.
+    pub(super) fn set_doom(&mut self, id: WorkId, doom: Doom) {
+        let known = &mut self.by_call.entry(id).or_default().doom;
+        // That the time of one attempt is up gives way to what ends the call.
+        if matches!(known, None | Some(Doom::OverTime(_))) {
+            *known = Some(doom);
+        }
     }
 
     /// A call whose time was up had not begun.
@@ -114,13 +184,12 @@ impl Bounds {
         }
     }
 
-    /// Takes out one that has expired.
-    fn expired(&mut self, now: Duration) -> Option<(WorkId, Duration)> {
-        let (_, id) = self.expiries.first().copied().filter(|(at, _)| *at <= now)?;
-        self.expiries.pop_first();
-        let bound = self.by_call.get_mut(&id)?;
-        bound.expires_at = None;
-        Some((id, bound.limits.total?))
+    /// Takes out one whose end has come.
+    fn ended(&mut self, now: Duration) -> Option<(WorkId, Doom)> {
+        let (_, id) = self.ends.first().copied().filter(|(at, _)| *at <= now)?;
+        self.ends.pop_first();
+        let (_, doom) = self.by_call.get_mut(&id)?.end.take()?;
+        Some((id, doom))
     }
 }
 
@@ -130,11 +199,34 @@ impl Machine {
         self.doom(id, Doom::Killed, now);
     }
 
+    /// Asks to cancel a call. If it has started, or may have, it is to end by itself; when `grace` has passed, it is
+    /// killed.
+    pub fn call_off(&mut self, id: WorkId, grace: Option<Duration>, now: Duration) -> Cancel {
+        if let Some(Place::Sent(..)) = self.place(id) {
+            self.bounds.by_call.entry(id).or_default().is_called_off = true;
+            if let Some(at) = grace.and_then(|grace| now.checked_add(grace)) {
+                self.bounds.set_end(id, at, Doom::Killed);
+                self.see_to(at);
+            }
+        }
+        self.cancel(id, now)
+    }
+
+    /// How long a call that is sent now may take, as it would see it: until it is to stop by itself, or is ended.
+    pub fn time_of(&self, id: WorkId, now: Duration) -> Option<Duration> {
+        if self.bounds.is_empty() {
+            return None;
+        }
+        let bound = self.bounds.by_call.get(&id)?;
+        let left = bound.end.map(|(at, _)| at.saturating_sub(now));
+        [bound.limits.soft, bound.limits.run, left].into_iter().flatten().min()
+    }
+
     fn doom(&mut self, id: WorkId, doom: Doom, now: Duration) {
         self.stuck = false;
         match self.items.get(id).map(|item| item.place) {
             None => {}
-            Some(Place::Pending) => {
+            Some(Place::Pending | Place::Kept(_) | Place::Resting) => {
                 self.settle_without(id, doom.how(None));
                 self.settle_phase(now);
             }
@@ -153,8 +245,7 @@ impl Machine {
 
     /// Settles a call that has no result.
     pub(super) fn settle_without(&mut self, id: WorkId, how: How) {
-        self.bounds.remove(id);
-        self.items.remove(id);
+        self.forget(id);
         self.out.push_back(Output::Settle(id, how));
     }
 
@@ -235,21 +326,22 @@ impl Machine {
     }
 
     /// Sees to it that the clock is looked at then.
-    fn see_to(&mut self, at: Duration) {
+    pub(super) fn see_to(&mut self, at: Duration) {
         if self.known_doom.is_none_or(|known| at < known) {
             self.known_doom = Some(at);
             self.out.push_back(Output::Alarm);
         }
     }
 
-    /// When the time of the next call is up.
+    /// When the time of the next call is up, or one has rested.
     pub(super) fn next_doom(&self) -> Option<Duration> {
         if self.bounds.is_empty() {
             return None;
         }
         let running = self.workers.iter().filter_map(|worker| worker.over_at).min();
-        let expiring = self.bounds.expiries.first().map(|(at, _)| *at);
-        [running, expiring].into_iter().flatten().min()
+        let [ending, resting] =
+            [&self.bounds.ends, &self.bounds.rests].map(|times| times.first().map(|(at, _)| *at));
+        [running, ending, resting].into_iter().flatten().min()
     }
 
     /// Dooms the calls whose time is up.
@@ -268,9 +360,7 @@ impl Machine {
                 late.push((first, Doom::OverTime(limit)));
             }
         }
-        while let Some((id, total)) = self.bounds.expired(now) {
-            late.push((id, Doom::Expired(total)));
-        }
+        late.extend(std::iter::from_fn(|| self.bounds.ended(now)));
         for (id, doom) in late {
             self.doom(id, doom, now);
         }

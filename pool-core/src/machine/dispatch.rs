@@ -1,9 +1,13 @@
 //! Who gets which call, who gives one back, and when a worker is started.
+//!
+//! As long as calls differ in priority, none waits at a worker behind one that takes long: nothing could overtake it
+//! there. What was sent ahead is taken back when the first call comes that is not of the usual priority, and from then on
+//! calls are sent ahead only to workers at short ones, where a millisecond's worth of them waits.
 
 use std::time::Duration;
 
 use super::items::Place;
-use super::workers::{AHEAD, HAND_OVER, STALLED, State, WAKE, Worker};
+use super::workers::{AHEAD, HAND_OVER, STALLED, Sent, State, TINY, WAKE, Worker};
 use super::{Doom, How, Machine, Output};
 use crate::WorkerId;
 use crate::transport::{Claim, Seq};
@@ -30,16 +34,21 @@ impl Machine {
             let worker = match quick {
                 Some(Quick::Full) => None,
                 Some(Quick::Roomy(worker)) => Some(worker),
+                // The answers bring us back to here.
+                None if idle.is_some() && self.look_into(now) => None,
                 None => idle.or_else(|| self.roomy(now)),
             };
             let Some(worker) = worker.filter(|worker| self.send_some(*worker, now)) else { break };
             self.last_quick = worker;
         }
+        if !self.ties.is_empty() {
+            self.send_kept(now);
+        }
         self.watch_quick(now);
         self.order_workers(now);
         // What a worker may get, and whether one is started, depends on how many calls are pending only as long as these
-        // are no more than there may be workers.
-        self.stuck = self.items.pending() > self.config.max_workers + 1;
+        // are no more than there may be workers. (Of calls of one key, one worker can do any number.)
+        self.stuck = self.items.pending() > self.config.max_workers + 1 && self.ties.is_empty();
     }
 
     /// A worker that is at short calls, while another would have to be woken.
@@ -47,9 +56,11 @@ impl Machine {
         let busy = self.busy();
         let look = |worker: &Worker| {
             let (count, limit) = (worker.sent.len(), self.quick_limit(worker, busy));
-            if worker.state != State::Live || count == 0 || !worker.is_quick(count + 1, limit, now) {
+            let may_be_large = count == 1 && worker.stalled(now);
+            if worker.state != State::Live || count == 0 || may_be_large || !worker.is_quick(count + 1, limit, now)
+            {
                 None
-            } else if self.room(worker) > 0 {
+            } else if self.room(worker, now) > 0 {
                 Some(Quick::Roomy(worker.id))
             } else {
                 (count >= worker.window && limit == AHEAD).then_some(Quick::Full)
@@ -79,7 +90,7 @@ impl Machine {
         let is_long = |worker: &&Worker| {
             worker.state == State::Live
                 && worker.sent.front().is_some_and(|first| first.started)
-                && worker.stalled(now)
+                && worker.is_held_up(now)
         };
         let long = self.workers.iter().filter(is_long).count();
         busy.saturating_sub(long) >= self.config.cores + long
@@ -98,22 +109,35 @@ impl Machine {
         if busy + taken >= self.config.cores { AHEAD } else { WAKE }
     }
 
-    /// Sees to it that somebody looks again, if calls wait for a worker while others are idle.
+    /// Sees to it that somebody looks again, if calls wait at a worker that could be elsewhere or behind others.
+    #[inline]
     fn watch_quick(&mut self, now: Duration) {
-        if self.look_at.is_none() && self.stalls_at().is_some() {
+        if self.look_at.is_none() && self.holding_up().next().is_some() {
             self.look_at = Some(now + STALLED);
             self.out.push_back(Output::Alarm);
         }
     }
 
-    /// When the first of the calls that wait, while others are idle, wait for too long.
+    /// When the first of them wait for too long.
     pub(super) fn stalls_at(&self) -> Option<Duration> {
-        if self.idle.is_empty() || !self.phase.works() {
-            return None;
-        }
-        let waits =
-            |worker: &&Worker| worker.revocable.is_some() && worker.state == State::Live && worker.waiting() > 0;
-        self.workers.iter().filter(waits).map(Worker::stalls_at).min()
+        if self.phase.works() { self.holding_up().map(Worker::stalls_at).min() } else { None }
+    }
+
+    /// Workers at which calls wait while others are idle or more urgent.
+    #[inline]
+    fn holding_up(&self) -> impl Iterator<Item = &Worker> {
+        let (is_plain, has_idle) = (self.items.is_plain(), !self.idle.is_empty());
+        // Those in the queue wait for short calls to end, though one is idle.
+        let is_full = has_idle && self.items.pending() > 0;
+        // What only that worker may do is of use nowhere else, but may have to let others pass.
+        let waits = move |worker: &&Worker| {
+            worker.sent.len() > usize::from(!is_full)
+                && worker.revocable.is_some()
+                && worker.state == State::Live
+                && (is_full || worker.has_waiting(!is_plain))
+        };
+        let workers = if has_idle || !is_plain { &self.workers[..] } else { &[] };
+        workers.iter().filter(waits)
     }
 
     /// Does what a worker that has settled something makes possible.
@@ -127,7 +151,8 @@ impl Machine {
         let found = &self.workers[index];
         let worth_it = found.sent.len() <= found.window / 2;
         let is_quick = found.proven && found.is_quick(found.sent.len(), AHEAD, now);
-        if worth_it && self.items.pending() > 0 {
+        let is_wanted = self.items.pending() > 0 && !self.is_surplus(index, now);
+        if worth_it && (is_wanted || self.ties.kept(worker, 1) > 0) {
             self.send_some(worker, now);
         }
         if !self.idle.is_empty() {
@@ -138,20 +163,62 @@ impl Machine {
             self.steal(now);
         }
         self.retire(worker, now);
+        if !self.items.is_plain() {
+            self.watch_quick(now);
+        }
         self.order_workers(now);
+    }
+
+    /// A first call comes that is not of the usual priority.
+    pub(super) fn keep_short(&mut self, now: Duration) {
+        for index in 0..self.workers.len() {
+            self.keep_short_at(self.workers[index].id, now);
+        }
+        self.stuck = false;
+    }
+
+    /// Takes back what was sent ahead to a worker, unless it is at short calls.
+    pub(super) fn keep_short_at(&mut self, id: WorkerId, now: Duration) {
+        let Some(index) = self.index(id) else { return };
+        let worker = &self.workers[index];
+        let count = worker.behind();
+        let is_long = worker.stalled(now) || !worker.is_quick(worker.sent.len(), AHEAD, now);
+        if worker.revocable.is_some() && worker.state == State::Live && count > 0 && is_long {
+            self.ask_back(index, count);
+        }
+    }
+
+    /// Whether as many others as can run are at tiny calls like this worker: one more would take its time from them.
+    fn is_surplus(&self, index: usize, now: Duration) -> bool {
+        let cores = self.config.cores;
+        let is_tiny = |worker: &Worker| worker.state == State::Live && worker.is_quick(1, TINY, now);
+        if self.busy() <= cores || !is_tiny(&self.workers[index]) {
+            return false;
+        }
+        let others = self.workers.iter().enumerate().filter(|(at, other)| *at != index && !other.sent.is_empty());
+        others.filter(|(_, other)| is_tiny(other)).take(cores).count() == cores
     }
 
     pub(super) fn worker_ready(&mut self, id: WorkerId, revocable: Option<usize>, now: Duration) {
         let Some(index) = self.index(id) else { return };
-        if self.workers[index].state != State::Starting {
+        let state = self.workers[index].state;
+        if !matches!(state, State::Starting | State::Preparing) {
             return;
         }
-        self.set_state(index, State::Live);
         let worker = &mut self.workers[index];
+        worker.is_up = true;
         worker.deadline = None;
         worker.revocable = revocable;
+        let took = now.saturating_sub(worker.progress);
         worker.progress = now;
         self.failing_since = None;
+        self.recycling.learn_start(took);
+        self.note_rest(now);
+        if state == State::Preparing {
+            self.set_state(index, State::Reserve);
+            return self.order_workers(now);
+        }
+        self.set_state(index, State::Live);
         self.idle.push(id);
         self.dispatch(now);
         self.steal(now);
@@ -166,23 +233,25 @@ impl Machine {
         }
         let can = |worker: &&Worker| {
             worker.state == State::Live
-                && self.room(worker) > 0
+                && self.room(worker, now) > 0
                 && worker.sent.len() <= worker.window / 2
                 && !worker.stalled(now)
         };
         self.workers.iter().filter(can).min_by_key(|worker| worker.sent.len()).map(|worker| worker.id)
     }
 
-    /// How many calls a worker may get: its own limits, and for calls beyond the reach of `cancel` the
-    /// call queue's bound.
-    fn room(&self, worker: &Worker) -> usize {
+    /// How many calls a worker may get: its own limits, for calls beyond the reach of `cancel` the call queue's bound,
+    /// and one at a time where others are more urgent than what it gets.
+    pub(super) fn room(&self, worker: &Worker, now: Duration) -> usize {
         let own = worker.room();
-        if worker.revocable.is_some() {
+        if self.items.is_plain() && worker.revocable.is_some() {
             return own;
         }
-        let queued: usize = self.workers.iter().map(Worker::beyond_reach).sum();
-        assert!(queued <= self.config.call_queue_bound, "invariant: the call queue's bound holds");
         let first = usize::from(worker.sent.is_empty());
+        if !self.items.is_plain() {
+            return if worker.is_quick(worker.window, AHEAD, now) { own } else { own.min(first) };
+        }
+        let queued: usize = self.workers.iter().map(Worker::beyond_reach).sum();
         if !self.config.certain_ends {
             return own.min(first);
         }
@@ -194,23 +263,31 @@ impl Machine {
         }
         // Beside its first, one call more at each busy worker is all that helps.
         let ahead = (2 - worker.sent.len().min(2)).saturating_sub(first);
-        own.min(first + ahead.min(self.config.call_queue_bound - queued))
+        // The bound may have been a larger one when they were sent.
+        own.min(first + ahead.min(self.config.call_queue_bound.saturating_sub(queued)))
     }
 
-    /// Sends a worker its share of what is pending. False if it may not get any.
-    fn send_some(&mut self, id: WorkerId, now: Duration) -> bool {
+    /// Sends a worker its share of what is pending, and what is kept for it. False if it may not get any.
+    pub(super) fn send_some(&mut self, id: WorkerId, now: Duration) -> bool {
         let Some(index) = self.index(id) else { return false };
         let share = self.items.pending().div_ceil(self.workers().max(1));
-        let count = self.room(&self.workers[index]).min(share);
+        let room = self.room(&self.workers[index], now);
+        let count = room.min(share + self.ties.kept(id, room));
         if self.workers[index].state != State::Live || count == 0 {
             return false;
         }
-        for _ in 0..count {
-            let Some(call) = self.items.pop() else { break };
-            let seq = self.workers[index].push(call, now);
+        let mut sent = 0;
+        while sent < count
+            && let Some(call) = self.next_call(id, now)
+        {
+            let seq = self.workers[index].push(call, self.ties.has(call), now);
             let item = self.items.get_mut(call).expect("invariant: a popped call is unsettled");
             item.place = Place::Sent(id, seq);
             self.out.push_back(Output::Send(id, seq, call));
+            sent += 1;
+        }
+        if sent == 0 {
+            return false;
         }
         self.idle.retain(|idle| *idle != id);
         self.look_at_first(id, now);
@@ -237,7 +314,7 @@ impl Machine {
             .max_by_key(|(count, _)| *count);
         let Some((count, index)) = fullest else { return };
         if count > 0 {
-            self.ask_back(index, count.div_ceil(2));
+            self.ask_back_if(index, count.div_ceil(2), |sent| !sent.tied);
         }
     }
 
@@ -250,21 +327,96 @@ impl Machine {
         for index in 0..self.workers.len() {
             let worker = &self.workers[index];
             if worker.revocable.is_some() && worker.state == State::Live && worker.stalled(now) {
-                let count = worker.sent.iter().filter(|sent| sent.is_open()).count();
-                self.ask_back(index, count);
+                self.probe(index);
             }
         }
+    }
+
+    /// Looks into those that have settled nothing for long though their calls are short. True if there are such. One that
+    /// has a single call is left alone: that may be large, and on its way; taken back it would only begin anew elsewhere.
+    fn look_into(&mut self, now: Duration) -> bool {
+        let mut is_any = false;
+        for index in 0..self.workers.len() {
+            let worker = &self.workers[index];
+            let has_waiting = worker.sent.len() > 1 && worker.stalled(now);
+            if worker.state == State::Live && has_waiting && worker.is_quick(1, AHEAD, now) {
+                self.probe(index);
+                is_any |= self.workers[index].sent.iter().any(|sent| sent.asked);
+            }
+        }
+        is_any
+    }
+
+    /// Finds out why a worker has settled nothing for long, by asking for the first call that it is not known to have
+    /// started. If it has started that too, it goes on, and its answers are on their way. If not, it is at the call before,
+    /// and all that waits behind that is taken back; or it has not begun at all, because it waits for a core, or somebody
+    /// has stopped it: then twice as many are asked for with each further look.
+    fn probe(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        if worker.sent.iter().any(|sent| sent.asked) {
+            return;
+        }
+        // What is for that worker alone is of use nowhere else, but may have to let others pass. And to take back one of
+        // those out of its turn would change their order.
+        if worker.sent.iter().any(|sent| sent.tied && sent.is_open()) {
+            return self.hold_up(index);
+        }
+        let started = worker.sent.iter().take_while(|sent| sent.started).count();
+        if started == 0 {
+            self.ask_back_first(index, 1 + self.workers[index].taken_back());
+        } else if started < worker.sent.len() {
+            self.ask_back_one(index, started);
+        } else {
+            worker.held_up = true;
+        }
+    }
+
+    /// Concludes from an answer, about the call at this place, what a worker is at that has settled nothing for long.
+    fn conclude(&mut self, index: usize, at: usize, started: bool, now: Duration) {
+        let worker = &mut self.workers[index];
+        if worker.state != State::Live || !worker.stalled(now) || worker.revocable.is_none() {
+            return;
+        }
+        let is_next = worker.sent.iter().take(at).all(|before| before.started);
+        match (started, at) {
+            (true, 0) => self.probe(index),
+            (true, _) if is_next => worker.progress = now,
+            (false, 1..) if is_next => self.hold_up(index),
+            (false, 0) => worker.held_up = true,
+            _ => {}
+        }
+    }
+
+    /// Holds a worker to be at a long call, and asks back what others can do meanwhile: all but its tied calls, and
+    /// those too where they may have to let others pass.
+    fn hold_up(&mut self, index: usize) {
+        self.workers[index].held_up = true;
+        let is_plain = self.items.is_plain();
+        self.ask_back_if(index, usize::MAX, |sent| !(sent.tied && is_plain));
     }
 
     /// Orders the last `count` calls at a worker to be revoked, the last one first, so that those that
     /// come back return to the head of the queue in their old order.
     pub(super) fn ask_back(&mut self, index: usize, count: usize) {
+        self.ask_back_if(index, count, |_| true);
+    }
+
+    /// The same, of certain calls.
+    fn ask_back_if(&mut self, index: usize, count: usize, is_meant: impl Fn(&Sent) -> bool) {
         let worker = &mut self.workers[index];
         let id = worker.id;
-        let open = worker.sent.iter_mut().rev().filter(|sent| sent.is_open());
+        let open = worker.sent.iter_mut().rev().filter(|sent| sent.is_open() && is_meant(sent));
         for sent in open.take(count) {
             sent.asked = true;
             self.out.push_back(Output::Revoke(id, sent.seq));
+        }
+    }
+
+    /// Orders the first `count` calls at a worker to be revoked, the last of them first.
+    fn ask_back_first(&mut self, index: usize, count: usize) {
+        let count = count.min(self.workers[index].sent.len());
+        for at in (0..count).rev() {
+            self.ask_back_one(index, at);
         }
     }
 
@@ -286,23 +438,31 @@ impl Machine {
         let call = worker.sent[at].id;
         worker.sent[at].asked = false;
         match claim {
-            Claim::Revoked => self.returned(index, seq, gone),
+            Claim::Revoked => {
+                self.returned(index, seq, gone, now);
+                self.conclude(index, at, false, now);
+            }
             // The first may have started; a worker takes the others after it, and there is no after. One that was only
             // given up, a stopped one that no signal reaches, may go on and take them.
             Claim::Unknown if gone && at > 0 && worker.revocable.is_none() && !worker.presumed => {
-                self.returned(index, seq, gone);
+                self.returned(index, seq, gone, now);
             }
             Claim::Started | Claim::Unknown | Claim::Queued if gone => {
                 worker.sent.remove(at);
                 worker.fruitful = true;
+                let told = worker.told;
                 (self.failures, self.stumbles) = (0, 0);
-                let how = self.bounds.doom(call).map_or(How::Lost(id), |doom| doom.how(Some(id)));
-                self.settle_without(call, how);
+                let how = self.bounds.doom(call).map(|doom| doom.how(Some(id)));
+                let how = how.unwrap_or_else(|| self.down_with(id, told));
+                self.fail(call, how, now);
             }
             Claim::Started | Claim::Unknown | Claim::Queued => {
                 worker.sent[at].started = claim == Claim::Started;
                 if let Some(item) = self.items.get_mut(call) {
                     item.cancelling = false;
+                }
+                if claim == Claim::Started {
+                    self.conclude(index, at, true, now);
                 }
             }
         }
@@ -322,7 +482,7 @@ impl Machine {
     }
 
     /// A call came back from a worker, unstarted.
-    fn returned(&mut self, index: usize, seq: Seq, gone: bool) {
+    fn returned(&mut self, index: usize, seq: Seq, gone: bool, now: Duration) {
         let worker = &mut self.workers[index];
         let id = worker.id;
         // Only the call whose turn was next can be what killed the worker on its arrival: those behind it,
@@ -336,15 +496,15 @@ impl Machine {
         item.resends += u8::from(suspicious);
         let how = match self.bounds.doom(sent.id) {
             Some(doom @ (Doom::Killed | Doom::Expired(_))) => doom.how(None),
-            _ if item.cancelling || self.cancel_returned => How::Cancelled,
+            _ if item.cancelling || self.cancel_returned || self.bounds.is_called_off(sent.id) => How::Cancelled,
             _ if item.resends > super::RESENDS_MAX => How::Lost(id),
             // If its time was up, that had not begun.
             _ => {
                 self.bounds.pardon(sent.id);
-                return self.items.put_back(sent.id);
+                return self.put_back(sent.id, id);
             }
         };
-        self.settle_without(sent.id, how);
+        self.fail(sent.id, how, now);
     }
 
     /// A worker whose last call was taken back is idle, without having settled anything.
@@ -354,47 +514,73 @@ impl Machine {
         if worker.sent.is_empty() && worker.state == State::Live && !self.idle.contains(&id) {
             // It has not even begun, whatever the reason: others are better tried first.
             self.idle.insert(0, id);
+            self.note_rest(now);
             self.retire(id, now);
-        }
-    }
-
-    /// A worker that has run its `max_tasks_per_child` leaves.
-    fn retire(&mut self, id: WorkerId, now: Duration) {
-        let Some(index) = self.index(id) else { return };
-        let worker = &self.workers[index];
-        if worker.allowance == Some(0) && worker.sent.is_empty() && worker.state == State::Live {
-            self.stop(index, now);
         }
     }
 
     /// Starts workers while there are calls for them. A worker that is starting counts, or each call
     /// submitted meanwhile would start another.
+    #[inline]
     pub(super) fn order_workers(&mut self, now: Duration) {
-        if !self.wants_worker() {
-            return;
+        if self.config.max_tasks_per_child.is_some() && self.see_to_successors(now) {
+            return self.dispatch(now);
         }
+        if self.wants_worker() {
+            self.order_wanted(now);
+        }
+    }
+
+    #[inline(never)]
+    fn order_wanted(&mut self, now: Duration) {
         if now < self.spawn_after {
             self.out.push_back(Output::Alarm);
             return;
         }
         while self.wants_worker() {
-            let id = WorkerId(self.next_worker);
-            self.next_worker += 1;
-            let deadline = now + self.config.start_deadline;
-            self.census.enter(State::Starting);
-            self.workers.push(Worker::new(id, now, deadline, self.config.max_tasks_per_child));
-            self.failing_since = self.failing_since.or((self.count(State::Live) == 0).then_some(now));
-            self.out.push_back(Output::Spawn(id));
+            self.order_worker(State::Starting, now);
         }
     }
 
+    pub(super) fn order_worker(&mut self, state: State, now: Duration) -> WorkerId {
+        let id = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        let deadline = now.saturating_add(self.config.start_deadline);
+        self.census.enter(state);
+        self.workers.push(Worker::new(id, state, now, deadline, self.config.max_tasks_per_child));
+        if state == State::Starting {
+            self.failing_since = self.failing_since.or((self.count(State::Live) == 0).then_some(now));
+        }
+        self.out.push_back(Output::Spawn(id));
+        id
+    }
+
+    /// Whether there is a place, and a call, for one more.
+    pub(super) fn lacks_worker(&self) -> bool {
+        self.phase.works() && self.workers() < self.places().min(self.wanted())
+    }
+
+    /// For how many workers there is something to do.
+    pub(super) fn wanted(&self) -> usize {
+        // What a stalled worker holds is wanted elsewhere too, so every unsettled call counts; but not those that have
+        // to wait for another one wherever that is.
+        let unsettled = self.items.unsettled();
+        if self.ties.is_empty() { unsettled } else { unsettled - self.ties.behind_others() }
+    }
+
+    /// How many workers may be at work. Those that leave, which may take a while, are no more than that besides.
+    pub(super) fn places(&self) -> usize {
+        let max = self.config.max_workers;
+        max.saturating_sub(self.count(State::Leaving).saturating_sub(max))
+    }
+
     pub(super) fn wants_worker(&self) -> bool {
-        // One that seems to have come to nothing first has its end looked into, which may ask for a pause.
-        let open_question =
-            |worker: &Worker| worker.state == State::Suspect && !worker.fruitful && !worker.expected;
-        // What a stalled worker holds is wanted elsewhere too, so every unsettled call counts.
-        self.phase.works()
-            && self.workers() < self.config.max_workers.min(self.items.unsettled())
-            && !self.workers.iter().any(open_question)
+        self.lacks_worker() && !self.has_open_question()
+    }
+
+    /// One that seems to have come to nothing first has its end looked into, which may ask for a pause.
+    pub(super) fn has_open_question(&self) -> bool {
+        let is_open = |worker: &Worker| worker.state == State::Suspect && !worker.fruitful && !worker.expected;
+        self.workers.iter().any(is_open)
     }
 }

@@ -20,16 +20,30 @@ impl Machine {
         }
     }
 
-    /// Tells a worker with nothing to do to leave.
-    pub(super) fn stop(&mut self, index: usize, now: Duration) {
+    /// The worker said goodbye. What it has to do yet has a time of its own.
+    pub(super) fn left(&mut self, id: WorkerId, now: Duration) {
+        self.expect_end(id);
+        let (grace, kill_at) = (self.config.exit_grace, self.rungs.kill_at());
+        let Some((worker, grace)) = self.worker_mut(id).zip(grace) else { return };
+        // One that is being terminated has no time to spare.
+        if worker.state == State::Leaving && worker.told.is_none() {
+            let at = now.saturating_add(grace);
+            worker.deadline = Some(kill_at.map_or(at, |kill_at| at.min(kill_at)));
+            self.out.push_back(Output::Alarm);
+        }
+    }
+
+    /// Tells a worker with nothing to do to leave. Whether calls have waited for it, which now are for anybody.
+    pub(super) fn stop(&mut self, index: usize, now: Duration) -> bool {
         let grace = self.config.stop_grace;
         self.set_state(index, State::Leaving);
         let worker = &mut self.workers[index];
         worker.expected = true;
-        worker.deadline = Some(now + grace);
+        worker.deadline = Some(now.saturating_add(grace));
         let id = worker.id;
         self.idle.retain(|idle| *idle != id);
         self.out.extend([Output::Stop(id), Output::Alarm]);
+        self.release(id)
     }
 
     pub(super) fn unusable(&mut self, id: WorkerId, now: Duration) {
@@ -63,7 +77,7 @@ impl Machine {
     }
 
     /// Nothing more is sent to this worker, and the rest of its end is awaited, not for ever.
-    fn suspect(&mut self, id: WorkerId, now: Duration) {
+    pub(super) fn suspect(&mut self, id: WorkerId, now: Duration) {
         let Some(index) = self.index(id) else { return };
         if self.workers[index].state == State::Suspect {
             return;
@@ -108,9 +122,14 @@ impl Machine {
         }
         let worker = self.remove_worker(index);
         self.idle.retain(|idle| *idle != id);
+        self.note_end(id, worker.is_up, worker.told);
         self.out.push_back(Output::Forget(id));
+        let is_missed = self.release(id);
         if !worker.fruitful && !worker.expected {
             self.failed(id, now);
+        }
+        if is_missed {
+            self.dispatch(now);
         }
         self.order_workers(now);
         self.settle_phase(now);
@@ -127,8 +146,9 @@ impl Machine {
         let worker = self.remove_worker(index);
         self.idle.retain(|idle| *idle != id);
         self.out.push_back(Output::Forget(id));
-        if worker.fruitful {
-            // It was in time for some calls.
+        let is_missed = self.release(id);
+        if worker.fruitful || worker.expected {
+            // It was in time for some calls, or was called off.
         } else if transient {
             // Others may free what ran out; until then the pool goes on with fewer workers, or, having
             // none, tries again until the start deadline.
@@ -136,6 +156,9 @@ impl Machine {
             self.back_off(now);
         } else {
             self.failed(id, now);
+        }
+        if is_missed {
+            self.dispatch(now);
         }
         self.order_workers(now);
         self.settle_phase(now);
@@ -164,7 +187,7 @@ impl Machine {
         let limit = self.config.restart_limit;
         let doubled = limit.backoff_min.saturating_mul(1 << self.stumbles.min(20));
         self.stumbles += 1;
-        self.spawn_after = now + doubled.min(limit.backoff_max);
+        self.spawn_after = now.saturating_add(doubled.min(limit.backoff_max));
         self.out.push_back(Output::Alarm);
     }
 
@@ -173,7 +196,7 @@ impl Machine {
         if !self.phase.works() || self.items.unsettled() == 0 || self.count(State::Live) > 0 {
             return None;
         }
-        self.failing_since.map(|since| since + self.config.start_deadline)
+        self.failing_since.map(|since| since.saturating_add(self.config.start_deadline))
     }
 
     /// Breaks the pool: every call is settled now, every worker is killed.
@@ -186,53 +209,12 @@ impl Machine {
         for worker in &mut self.workers {
             worker.sent.clear();
         }
-        self.end_all(Signal::Kill, now);
+        self.rungs.kill_by(now);
+        self.end_all(now);
         // Those that are gone were kept for the answers about their calls, which nobody waits for any more.
         let gone: Vec<_> = self.workers.iter().filter(|worker| worker.is_gone()).map(|worker| worker.id).collect();
         gone.into_iter().for_each(|id| self.forget_if_empty(id, now));
         self.settle_phase(now);
-    }
-
-    /// `terminate_workers`, `kill_workers`: what has not started is cancelled, what has goes down with its
-    /// worker.
-    pub(super) fn force(&mut self, signal: Signal, now: Duration) {
-        self.phase = Phase::Stopping;
-        self.cancel_unstarted();
-        self.end_all(signal, now);
-        self.settle_phase(now);
-    }
-
-    fn end_all(&mut self, signal: Signal, now: Duration) {
-        let grace = if signal == Signal::Kill { GONE_WITHIN } else { self.config.stop_grace };
-        self.idle.clear();
-        for index in 0..self.workers.len() {
-            let worker = &mut self.workers[index];
-            worker.expected = true;
-            if worker.exited {
-                continue;
-            }
-            worker.deadline = Some(worker.deadline.map_or(now + grace, |known| known.min(now + grace)));
-            // A worker with calls still ends by its link and its exit, which tell what becomes of them.
-            let (id, state) = (worker.id, worker.state);
-            if state != State::Suspect {
-                self.set_state(index, State::Leaving);
-            }
-            self.out.push_back(Output::Signal(id, signal));
-        }
-        self.out.push_back(Output::Alarm);
-    }
-
-    /// Cancels the queue, and asks back what waits at workers.
-    pub(super) fn cancel_unstarted(&mut self) {
-        self.cancel_returned = true;
-        for id in self.items.queued() {
-            self.settle_without(id, How::Cancelled);
-        }
-        for index in 0..self.workers.len() {
-            if self.workers[index].revocable.is_some() {
-                self.ask_back(index, usize::MAX);
-            }
-        }
     }
 
     /// Moves on to the next phase when nothing holds the pool in this one.
@@ -241,13 +223,8 @@ impl Machine {
             self.phase = Phase::Stopping;
             for index in 0..self.workers.len() {
                 match self.workers[index].state {
-                    State::Live => self.stop(index, now),
-                    State::Starting => {
-                        let id = self.workers[index].id;
-                        self.workers[index].expected = true;
-                        self.suspect(id, now);
-                        self.out.push_back(Output::Signal(id, Signal::Kill));
-                    }
+                    State::Live | State::Reserve => drop(self.stop(index, now)),
+                    State::Starting | State::Preparing => self.cancel_start(index, now),
                     State::Leaving | State::Suspect => {}
                 }
             }
@@ -269,11 +246,14 @@ impl Machine {
             .collect();
         for (id, state) in late {
             match state {
-                State::Starting => {
+                State::Starting | State::Preparing => {
                     self.out.push_back(Output::StartTimedOut(id));
                     self.unusable(id, now);
                 }
                 State::Leaving => {
+                    if let Some(worker) = self.worker_mut(id) {
+                        worker.told = Some(Signal::Kill);
+                    }
                     self.suspect(id, now);
                     self.out.push_back(Output::Signal(id, Signal::Kill));
                 }
@@ -286,16 +266,21 @@ impl Machine {
                     self.link_closed(id, now);
                     self.exited(id, now);
                 }
-                State::Live => {}
+                State::Live | State::Reserve => {}
             }
         }
+        self.climb(now);
         if due(self.look_at) {
             // The wish for it has been heard; it goes on as long as there is something to look at.
             self.rescue(now);
             self.dispatch(now);
             self.look_at = self.stalls_at().map(|at| at.max(now + STALLED / 2));
         }
+        self.wake_rested(now);
         self.doom_late(now);
+        if due(self.recycling.rest_at()) {
+            self.end_rest(now);
+        }
         if due(self.episode_end()) {
             self.give_up(BreakCause::NoWorkerInTime(self.last_failed), now);
         }

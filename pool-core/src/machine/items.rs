@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use super::ranks::Ranks;
 use crate::WorkerId;
 use crate::transport::Seq;
 
@@ -45,8 +46,12 @@ impl fmt::Debug for WorkId {
 pub enum Place {
     /// In the queue.
     Pending,
+    /// Not sent, and for no other worker than this.
+    Kept(WorkerId),
     /// At a worker, sent as its `seq`.
     Sent(WorkerId, Seq),
+    /// It has failed, and is made again later.
+    Resting,
 }
 
 #[derive(Debug)]
@@ -86,13 +91,15 @@ pub(super) struct Items {
     /// First in, first out; calls given back by a worker go to the front. An id whose item is settled or
     /// sent is stale and skipped.
     queue: VecDeque<WorkId>,
+    /// Calls that go before these, or after them.
+    ranks: Ranks,
     pending: usize,
     unsettled: usize,
 }
 
 impl Items {
     /// Accepts a call.
-    pub(super) fn insert(&mut self) -> WorkId {
+    pub(super) fn insert(&mut self, priority: i32) -> WorkId {
         let id = match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
@@ -106,7 +113,10 @@ impl Items {
                 WorkId { generation: 0, index }
             }
         };
-        self.queue.push_back(id);
+        match priority {
+            0 => self.queue.push_back(id),
+            _ => self.ranks.insert(id, priority),
+        }
         self.pending += 1;
         self.unsettled += 1;
         id
@@ -158,6 +168,7 @@ impl Items {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         self.unsettled -= 1;
+        self.ranks.remove(id);
         if was_pending {
             self.pending -= 1;
             self.sweep();
@@ -166,7 +177,13 @@ impl Items {
     }
 
     /// Takes the next call from the queue, which the caller then marks as sent.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<WorkId> {
+        if self.is_plain() { self.pop_plain() } else { self.pop_ranked() }
+    }
+
+    #[inline]
+    fn pop_plain(&mut self) -> Option<WorkId> {
         while let Some(id) = self.queue.pop_front() {
             if self.get(id).is_some_and(|item| item.place == Place::Pending) {
                 self.pending -= 1;
@@ -176,12 +193,33 @@ impl Items {
         None
     }
 
-    /// Puts a call that a worker gave back at the head of the queue.
+    fn pop_ranked(&mut self) -> Option<WorkId> {
+        if let Some(id) = self.ranks.pop(false) {
+            self.pending -= 1;
+            return Some(id);
+        }
+        self.pop_plain().or_else(|| self.ranks.pop(true).inspect(|_| self.pending -= 1))
+    }
+
+    /// Puts a call that a worker gave back at the head of the queue; behind those of a higher priority.
     pub(super) fn put_back(&mut self, id: WorkId) {
         let item = self.get_mut(id).expect("invariant: only an unsettled call is put back");
         item.place = Place::Pending;
-        self.queue.push_front(id);
+        if self.is_plain() || !self.ranks.put_back(id) {
+            self.queue.push_front(id);
+        }
         self.pending += 1;
+    }
+
+    /// The priority of the next call in the queue.
+    pub(super) fn first_priority(&self) -> Option<i32> {
+        let plain = (self.pending > self.ranks.pending()).then_some(0);
+        self.ranks.first_priority().max(plain)
+    }
+
+    /// Whether all unsettled calls have the same priority, the usual one.
+    pub(super) fn is_plain(&self) -> bool {
+        self.ranks.is_empty()
     }
 
     /// Every unsettled call, in no particular order.
@@ -195,7 +233,10 @@ impl Items {
     /// Every queued call, in order.
     pub(super) fn queued(&self) -> Vec<WorkId> {
         let pending = |id: &&WorkId| self.get(**id).is_some_and(|item| item.place == Place::Pending);
-        self.queue.iter().filter(pending).copied().collect()
+        let [mut queued, after] = self.ranks.queued();
+        queued.extend(self.queue.iter().filter(pending));
+        queued.extend(after);
+        queued
     }
 
     /// How many calls are in the queue.

@@ -8,19 +8,30 @@
 //! Facts about one worker come in the order in which they happened; facts about different workers, and
 //! answers to orders, in any. A fact that comes too late to matter is ignored, never an error.
 //!
-//! - `items`: the pending items and their queue.
+//! - `items`: the pending items and their queue; `ranks`: calls that go before others there.
+//! - `ties`: calls that are for the same worker as others.
 //! - `workers`: the worker table.
 //! - `dispatch`: who gets which call, who gives one back, when a worker is started.
+//! - `size`: how many workers there may be, when that changes.
 //! - `bounds`: calls that may not take as long as they like, and calls that are killed.
+//! - `again`: calls that are made again when they fail.
 //! - `ends`: how workers end, what becomes of their calls, and when to give up.
+//! - `ladder`: how the pool ends, and how long that may take.
+//! - `recycling`: workers that are let go while the pool lives, and their successors.
 
+mod again;
 mod bounds;
 mod dispatch;
 mod ends;
 mod items;
+mod ladder;
 mod phase;
+mod ranks;
+mod recycling;
 #[cfg(test)]
 mod script;
+mod size;
+mod ties;
 mod workers;
 #[cfg(test)]
 mod worlds;
@@ -28,12 +39,17 @@ mod worlds;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use self::again::Attempts;
 pub use self::bounds::{Doom, Limits};
 pub use self::items::{Place, WorkId};
+pub use self::ladder::{Ladder, Left, StopCause};
 pub use self::phase::Phase;
 
 use self::bounds::Bounds;
 use self::items::Items;
+use self::ladder::Rungs;
+use self::recycling::Recycling;
+use self::ties::Ties;
 use self::workers::{Census, State, Worker};
 use crate::WorkerId;
 use crate::spawner::Signal;
@@ -90,6 +106,10 @@ pub struct Config {
     pub window_max: usize,
     /// Calls after which a worker is replaced.
     pub max_tasks_per_child: Option<u64>,
+    /// How long a worker may have nothing to do before it is let go.
+    pub idle_timeout: Option<Duration>,
+    /// So many workers are not let go for that.
+    pub min_workers: usize,
     /// What a lost worker means.
     pub on_worker_loss: OnWorkerLoss,
     /// When to give up.
@@ -98,11 +118,24 @@ pub struct Config {
     pub start_deadline: Duration,
     /// How long a worker that was told to stop may take before it is killed.
     pub stop_grace: Duration,
+    /// How long a worker may take from its goodbye to its end before it is killed, if it has something to do then.
+    pub exit_grace: Option<Duration>,
     /// How many workers can run at a time: the cores there are for them.
     pub cores: usize,
     /// The kernel tells when a worker has ended. Where nobody can be sure of that, calls beyond the reach of `cancel`
     /// are not sent ahead: they would be lost with a worker that is only given up.
     pub certain_ends: bool,
+}
+
+/// How a call is to be treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// How long it may take.
+    pub limits: Limits,
+    /// Calls of a higher one go first.
+    pub priority: i32,
+    /// Calls with the same one are for the same worker, one after the other.
+    pub key: Option<u64>,
 }
 
 /// A fact.
@@ -124,6 +157,8 @@ pub enum Input {
     InitializerFailed(WorkerId),
     /// The worker said goodbye: what ends next is no loss.
     WorkerLeft(WorkerId),
+    /// The worker has grown too large: it is to get no other call.
+    WorkerWorn(WorkerId),
     /// The answer to [`Output::Revoke`].
     Answered(WorkerId, Seq, Claim),
     /// Nothing more comes from the worker's link.
@@ -134,9 +169,20 @@ pub enum Input {
     ShutdownCalled {
         /// Cancel what has not started.
         cancel_pending: bool,
+        /// How long that may take, if not for ever.
+        ladder: Option<Ladder>,
     },
+    /// `interrupt` was called.
+    Interrupted,
     /// `terminate_workers` or `kill_workers` was called.
     ForceCalled(Signal),
+    /// `resize` was called.
+    Resized {
+        /// The most workers at a time from now on; at least 1.
+        max_workers: usize,
+        /// The most calls that are sent, unstarted and not revocable; at least 1.
+        call_queue_bound: usize,
+    },
     /// A deadline may have passed.
     TimePassed,
 }
@@ -148,6 +194,10 @@ pub enum How {
     Cancelled,
     /// Lost with this worker, which may have started it.
     Lost(WorkerId),
+    /// The same, and this worker is the last of so many.
+    LostAgain(WorkerId, u32),
+    /// It ran at this worker, which was ended together with the pool.
+    Stopped(StopCause, WorkerId),
     /// Its time was up, or it was killed: with this worker, if it was at one.
     Doomed(Doom, Option<WorkerId>),
     /// The pool broke.
@@ -186,6 +236,8 @@ pub enum Output {
     Signal(WorkerId, Signal),
     /// Close a worker's link: its process has ended.
     CloseLink(WorkerId),
+    /// Note how a worker ended that was there when the pool came to its end; it is forgotten next.
+    Left(WorkerId, Left),
     /// Drop everything that belongs to a worker: it is gone.
     Forget(WorkerId),
     /// Note why the pool is broken. Comes before the calls are settled.
@@ -215,6 +267,8 @@ pub struct Machine {
     items: Items,
     /// Of the calls that have limits, or are to be killed.
     bounds: Bounds,
+    /// Of the calls that have a key.
+    ties: Ties,
     /// When somebody will look for calls whose time is up.
     known_doom: Option<Duration>,
     /// Sorted by id: ids count up.
@@ -223,6 +277,8 @@ pub struct Machine {
     census: Census,
     /// Who got the last short call: the first to be looked at for the next one.
     last_quick: WorkerId,
+    /// How long the calls that were answered last took each, at whichever worker.
+    last_each: Duration,
     next_worker: u64,
     /// Live workers without calls; the one used last is used next, its caches are warm.
     idle: Vec<WorkerId>,
@@ -230,6 +286,8 @@ pub struct Machine {
     stuck: bool,
     /// A call that comes back from a worker is cancelled, not queued.
     cancel_returned: bool,
+    rungs: Rungs,
+    recycling: Recycling,
     /// Workers in a row that came to nothing.
     failures: u32,
     /// The same, and failed attempts to start one, for the length of the next pause.
@@ -259,14 +317,18 @@ impl Machine {
             phase: Phase::Running,
             items: Items::default(),
             bounds: Bounds::default(),
+            ties: Ties::default(),
             known_doom: None,
             workers: Vec::new(),
             census: Census::default(),
             last_quick: WorkerId(0),
+            last_each: Duration::MAX,
             next_worker: 0,
             idle: Vec::new(),
             stuck: false,
             cancel_returned: false,
+            rungs: Rungs::default(),
+            recycling: Recycling::default(),
             failures: 0,
             stumbles: 0,
             has_stumbled: false,
@@ -290,12 +352,23 @@ impl Machine {
     }
 
     /// Accepts a call; `None` if the pool takes no more.
-    pub fn submit(&mut self, limits: Limits, now: Duration) -> Option<WorkId> {
+    pub fn submit(&mut self, treatment: &Treatment, now: Duration) -> Option<WorkId> {
         if self.phase != Phase::Running {
             return None;
         }
-        let id = self.items.insert();
-        self.bound(id, limits, now);
+        if self.failing_since.is_some() && self.items.unsettled() == 0 {
+            // Nobody has waited for a worker until now.
+            self.failing_since = Some(now);
+        }
+        let priority = treatment.key.map_or(treatment.priority, |key| self.ties.priority(key, treatment.priority));
+        if priority != 0 && self.items.is_plain() {
+            self.keep_short(now);
+        }
+        let id = self.items.insert(priority);
+        if let Some(key) = treatment.key {
+            self.ties.insert(id, key, priority);
+        }
+        self.bound(id, treatment.limits, now);
         if !self.stuck {
             self.dispatch(now);
         }
@@ -305,15 +378,29 @@ impl Machine {
     /// Notes that a worker answered the call it was sent as `seq`, which took so long, and says which that was.
     /// `None`: nobody waits for this answer. Call [`refill`](Self::refill) after the last answer at hand.
     pub fn result(&mut self, worker: WorkerId, seq: Seq, took: Duration) -> Option<WorkId> {
+        let id = self.note_answer(worker, seq, took)?;
+        let known = self.forget(id);
+        debug_assert!(known, "invariant: a call at a worker is unsettled");
+        Some(id)
+    }
+
+    /// Drops all that is kept of a call, which is settled; whether there was such a call.
+    #[inline]
+    fn forget(&mut self, id: WorkId) -> bool {
+        self.bounds.remove(id);
+        self.ties.remove(id);
+        self.items.remove(id)
+    }
+
+    /// Takes a call that was answered from its worker.
+    #[inline]
+    fn note_answer(&mut self, worker: WorkerId, seq: Seq, took: Duration) -> Option<WorkId> {
         let worker = self.worker_mut(worker)?;
         let sent = worker.answered(seq)?;
         worker.settled += 1;
         worker.took += took;
         worker.fruitful = true;
         (self.failures, self.stumbles) = (0, 0);
-        self.bounds.remove(sent.id);
-        let known = self.items.remove(sent.id);
-        debug_assert!(known, "invariant: a call at a worker is unsettled");
         Some(sent.id)
     }
 
@@ -322,10 +409,17 @@ impl Machine {
         self.stuck = false;
         let window_max = self.config.window_max;
         self.look_at_first(worker, now);
+        let mut last = self.last_each;
         let Some(found) = self.worker_mut(worker) else { return };
-        found.learn(now, window_max);
-        if found.sent.is_empty() && found.state == State::Live && !self.idle.contains(&worker) {
+        found.learn(now, window_max, &mut last);
+        let is_idle = found.sent.is_empty() && found.state == State::Live && !found.excess;
+        if is_idle && !self.idle.contains(&worker) {
             self.idle.push(worker);
+            self.note_rest(now);
+        }
+        self.last_each = last;
+        if !self.items.is_plain() {
+            self.keep_short_at(worker, now);
         }
         self.dispatch_to(worker, now);
         self.settle_phase(now);
@@ -336,7 +430,7 @@ impl Machine {
         self.stuck = false;
         let Some(item) = self.items.get_mut(id) else { return Cancel::TooLate };
         match item.place {
-            Place::Pending => {
+            Place::Pending | Place::Kept(_) | Place::Resting => {
                 self.settle_without(id, How::Cancelled);
                 self.settle_phase(now);
                 Cancel::Cancelled
@@ -375,8 +469,9 @@ impl Machine {
             (Running | Draining, Input::WorkerReady(worker, revocable)) => {
                 self.worker_ready(worker, revocable, now);
             }
-            // It was told to end while it started; its end is awaited.
-            (Stopping | Broken, Input::WorkerReady(..)) => {}
+            (Running | Draining, Input::WorkerWorn(worker)) => self.worn(worker, now),
+            // It was told to end while it started, or anyhow; its end is awaited.
+            (Stopping | Broken, Input::WorkerReady(..) | Input::WorkerWorn(_)) => {}
             (Running | Draining | Stopping | Broken, Input::SpawnFailed { worker, transient }) => {
                 self.spawn_failed(worker, transient, now);
             }
@@ -388,7 +483,7 @@ impl Machine {
                 self.give_up(BreakCause::Initializer(worker), now);
             }
             (Stopping | Broken, Input::InitializerFailed(worker)) => self.expect_end(worker),
-            (Running | Draining | Stopping | Broken, Input::WorkerLeft(worker)) => self.expect_end(worker),
+            (Running | Draining | Stopping | Broken, Input::WorkerLeft(worker)) => self.left(worker, now),
             (Running | Draining | Stopping, Input::Answered(worker, seq, claim)) => {
                 self.answered(worker, seq, claim, now);
             }
@@ -398,17 +493,21 @@ impl Machine {
                 self.link_closed(worker, now);
             }
             (Running | Draining | Stopping | Broken, Input::Exited(worker)) => self.exited(worker, now),
-            (Running | Draining, Input::ShutdownCalled { cancel_pending }) => {
-                self.phase = Draining;
-                if cancel_pending {
-                    self.cancel_unstarted();
-                }
-                self.settle_phase(now);
+            (Running | Draining | Stopping, Input::ShutdownCalled { cancel_pending, ladder }) => {
+                self.shut_down(cancel_pending, ladder, now);
             }
-            (Stopping | Broken, Input::ShutdownCalled { .. }) => {}
-            (Running | Draining | Stopping, Input::ForceCalled(signal)) => self.force(signal, now),
+            (Running | Draining | Stopping, Input::Interrupted) => self.interrupt(now),
+            (Running | Draining | Stopping, Input::ForceCalled(signal)) => {
+                let grace = if signal == Signal::Kill { Duration::ZERO } else { self.config.stop_grace };
+                self.force(StopCause::Forced(signal), grace, now);
+            }
             // What is left is being killed.
-            (Broken, Input::ForceCalled(_)) => {}
+            (Broken, Input::ShutdownCalled { .. } | Input::Interrupted | Input::ForceCalled(_)) => {}
+            (Running | Draining, Input::Resized { max_workers, call_queue_bound }) => {
+                self.resize(max_workers, call_queue_bound, now);
+            }
+            // There will be no worker any more.
+            (Stopping | Broken, Input::Resized { .. }) => {}
             (Running | Draining | Stopping | Broken, Input::TimePassed) => self.time_passed(now),
             // Nothing is left that a fact could be about.
             (Closed, _) => {}
@@ -426,7 +525,8 @@ impl Machine {
         let workers = self.workers.iter().filter_map(|worker| worker.deadline).min();
         let spawn = (self.wants_worker() && self.spawn_after > Duration::ZERO).then_some(self.spawn_after);
         let episode = self.episode_end();
-        [workers, spawn, episode, self.look_at, self.next_doom()].into_iter().flatten().min()
+        let (rest, rung) = (self.recycling.rest_at(), self.rungs.next());
+        [workers, spawn, episode, self.look_at, self.next_doom(), rest, rung].into_iter().flatten().min()
     }
 
     /// The same, for the one who will look at the clock then: of limits that end earlier an [`Output::Alarm`] will tell.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::items::WorkId;
 use crate::WorkerId;
+use crate::spawner::Signal;
 use crate::transport::Seq;
 
 /// How far a worker is in its life.
@@ -14,6 +15,10 @@ use crate::transport::Seq;
 pub(super) enum State {
     /// Ordered, and not yet ready for calls.
     Starting,
+    /// The same, as the successor of one that is about to leave.
+    Preparing,
+    /// A successor that is ready, and for which there is no place yet.
+    Reserve,
     /// Takes calls.
     Live,
     /// Told to stop, with nothing left to do.
@@ -24,7 +29,7 @@ pub(super) enum State {
 
 /// How many workers are in which state.
 #[derive(Debug, Default)]
-pub(super) struct Census([usize; 4]);
+pub(super) struct Census([usize; 6]);
 
 impl Census {
     pub(super) fn count(&self, state: State) -> usize {
@@ -49,6 +54,8 @@ pub(super) struct Sent {
     pub(super) started: bool,
     /// A revocation is ordered and not answered.
     pub(super) asked: bool,
+    /// It is for no other worker.
+    pub(super) tied: bool,
 }
 
 impl Sent {
@@ -69,16 +76,24 @@ pub(super) struct Worker {
     next_seq: u64,
     /// Calls still allowed by `max_tasks_per_child`.
     pub(super) allowance: Option<u64>,
+    /// It has grown too large, and runs no call but those it has.
+    pub(super) is_worn: bool,
     /// How many calls the link can take back at once, if it can.
     pub(super) revocable: Option<usize>,
     /// Settled a call, with a result or by its death: its start was not in vain.
     pub(super) fruitful: bool,
     /// Its end was announced, or wished for by the pool: no loss.
     pub(super) expected: bool,
+    /// It was ready for calls once.
+    pub(super) is_up: bool,
+    /// What it was sent to end it, since the pool is at its end or it would not leave.
+    pub(super) told: Option<Signal>,
     pub(super) link_closed: bool,
     pub(super) exited: bool,
     /// Nobody has heard of its exit: it was waited for in vain, and is taken for granted.
     pub(super) presumed: bool,
+    /// It is one too many: it leaves as soon as it has nothing left to do.
+    pub(super) excess: bool,
     /// It is to be killed for this call, or was.
     pub(super) condemned: Option<Seq>,
     /// The call whose turn it was when this was looked at last, and when its time is up.
@@ -88,6 +103,8 @@ pub(super) struct Worker {
     pub(super) deadline: Option<Duration>,
     /// When it last settled a call, or got its first after being idle.
     pub(super) progress: Duration,
+    /// Since then it was found to be at a long call, or not to have begun.
+    pub(super) held_up: bool,
     /// Calls settled since `progress` was last taken.
     pub(super) settled: u32,
     /// How long these took.
@@ -109,6 +126,9 @@ const OVERHEAD: Duration = Duration::from_nanos(500);
 /// What handing a call over costs the parent, about.
 pub(super) const HAND_OVER: Duration = Duration::from_micros(2);
 
+/// A call that takes less than this has no time to wait for anything: it wants a core, and nothing else.
+pub(super) const TINY: Duration = Duration::from_micros(10);
+
 /// Calls worth less than this are sent to a worker that is at such already, rather than to one that sleeps and has to
 /// be woken for them.
 pub(super) const WAKE: Duration = Duration::from_micros(50);
@@ -118,25 +138,36 @@ pub(super) const WAKE: Duration = Duration::from_micros(50);
 pub(super) const STALLED: Duration = AHEAD;
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, now: Duration, deadline: Duration, allowance: Option<u64>) -> Self {
+    pub(super) fn new(
+        id: WorkerId,
+        state: State,
+        now: Duration,
+        deadline: Duration,
+        allowance: Option<u64>,
+    ) -> Self {
         Self {
             id,
-            state: State::Starting,
+            state,
             sent: VecDeque::new(),
             taken_back: Vec::new(),
             next_seq: 0,
             allowance,
+            is_worn: false,
             revocable: None,
             fruitful: false,
             expected: false,
+            is_up: false,
+            told: None,
             link_closed: false,
             exited: false,
             presumed: false,
+            excess: false,
             condemned: None,
             first: None,
             over_at: None,
             deadline: Some(deadline),
             progress: now,
+            held_up: false,
             settled: 0,
             took: Duration::ZERO,
             proven: false,
@@ -148,11 +179,11 @@ impl Worker {
     }
 
     /// Notes a call as sent, and numbers it.
-    pub(super) fn push(&mut self, id: WorkId, now: Duration) -> Seq {
+    pub(super) fn push(&mut self, id: WorkId, tied: bool, now: Duration) -> Seq {
         if self.sent.is_empty() {
             // Unless it has just answered: calls are flowing, and that is no pause.
             self.proven &= now.saturating_sub(self.progress) < STALLED;
-            self.progress = now;
+            (self.progress, self.held_up) = (now, false);
             (self.settled, self.took) = (0, Duration::ZERO);
         }
         if let Some(left) = &mut self.allowance {
@@ -160,7 +191,7 @@ impl Worker {
         }
         let seq = Seq(self.next_seq);
         self.next_seq += 1;
-        self.sent.push_back(Sent { seq, id, started: false, asked: false });
+        self.sent.push_back(Sent { seq, id, started: false, asked: false, tied });
         seq
     }
 
@@ -192,6 +223,11 @@ impl Worker {
         Some(sent)
     }
 
+    /// How many were taken back since it has last answered.
+    pub(super) fn taken_back(&self) -> usize {
+        self.taken_back.len()
+    }
+
     pub(super) fn position(&self, seq: Seq) -> Option<usize> {
         match self.sent.front() {
             Some(first) if first.seq == seq => Some(0),
@@ -200,29 +236,28 @@ impl Worker {
     }
 
     /// Learns from the calls settled since the last time how many to keep here.
-    pub(super) fn learn(&mut self, now: Duration, window_max: usize) {
+    pub(super) fn learn(&mut self, now: Duration, window_max: usize, last: &mut Duration) {
         if self.settled == 0 {
             return;
         }
         let each = OVERHEAD + self.took / self.settled;
-        let pace = match self.pace {
-            // A long call after short ones counts at once; the way back is smooth.
-            Some(pace) if each < pace => (pace * 3 + each) / 4,
-            _ => each,
-        };
+        let before = std::mem::replace(last, each);
+        // A long call after short ones counts at once. The way back is smooth, or as fast as others have found it.
+        let smooth = self.pace.map_or(each, |pace| (pace * 3 + each) / 4);
+        let pace = each.max(before.min(smooth));
         self.pace = Some(pace);
         let fit = AHEAD.as_nanos() / pace.as_nanos().max(1);
         // What waits behind a long call can be taken back from there, or else should not wait there.
         let least = if self.revocable.is_some() { 2 } else { 1 };
         self.window = usize::try_from(fit).unwrap_or(usize::MAX).clamp(least, window_max.max(2));
-        self.progress = now;
+        (self.progress, self.held_up) = (now, false);
         (self.settled, self.took) = (0, Duration::ZERO);
         self.proven = true;
     }
 
     /// How many more calls it may get by its own limits.
     pub(super) fn room(&self) -> usize {
-        if self.condemned.is_some() {
+        if self.condemned.is_some() || self.is_worn || self.excess {
             return 0;
         }
         // What it has to get past takes it time as well: on a link that decides slowly, a worker from which much was taken
@@ -262,6 +297,16 @@ impl Worker {
 
     /// Calls here that others could do: not known to have started, nor the first, which may have.
     pub(super) fn waiting(&self) -> usize {
+        self.sent.iter().skip(1).filter(|sent| sent.is_open() && !sent.tied).count()
+    }
+
+    /// Whether there are any; among those that only this worker may do, too, if that is of interest.
+    pub(super) fn has_waiting(&self, with_tied: bool) -> bool {
+        self.sent.iter().skip(1).any(|sent| sent.is_open() && (with_tied || !sent.tied))
+    }
+
+    /// Calls here that could be asked back, but for the first.
+    pub(super) fn behind(&self) -> usize {
         self.sent.iter().skip(1).filter(|sent| sent.is_open()).count()
     }
 
@@ -271,8 +316,14 @@ impl Worker {
         let worth = self.pace.and_then(|pace| pace.checked_mul(calls));
         self.revocable.is_some()
             && self.condemned.is_none()
+            && !self.excess
             && worth.is_some_and(|worth| worth < limit)
-            && !self.stalled(now)
+            && !self.is_held_up(now)
+    }
+
+    /// Whether that was looked into, and what waits here has to wait.
+    pub(super) fn is_held_up(&self, now: Duration) -> bool {
+        self.held_up && self.stalled(now)
     }
 
     /// Whether its present call takes so unusually long that what waits here is better off elsewhere.

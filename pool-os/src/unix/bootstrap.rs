@@ -79,7 +79,11 @@ fn peek(socket: BorrowedFd<'_>) -> Result<[u8; MAGIC.len()], Errno> {
 /// Receives what the parent sent, if this process was started with a parcel, sets up the lifeline and empties
 /// standard input. To be called first thing in a process, on its main thread.
 pub fn arrive() -> Arrival {
-    arrive_with(lifeline::hold)
+    let arrival = arrive_with(lifeline::hold);
+    if !matches!(arrival, Arrival::NotOurs) {
+        sys::take_signals();
+    }
+    arrival
 }
 
 /// Like [`arrive`], for a process that forks others: it stays without a thread, and so must find out for itself

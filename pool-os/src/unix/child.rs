@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use super::bootstrap;
 use super::lifeline::Lifeline;
@@ -89,21 +89,37 @@ impl Running {
 
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> Ended {
+        // First without reaping, for as long as it takes; then that at once.
+        self.end_group(WaitIdOptions::empty());
         let status = match &*self.target {
             #[cfg(target_os = "linux")]
             Target::Exact(_) => self.process.wait(),
-            Target::Guarded { pid, reaped } => {
-                // First wait without reaping, for as long as it takes; then reap at once, under the lock. If
-                // this fails, so will the other.
-                while let Err(Errno::INTR) =
-                    waitid(WaitId::Pid(*pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-                {}
+            Target::Guarded { reaped, .. } => {
                 let mut reaped = reaped.lock().unwrap_or_else(PoisonError::into_inner);
                 *reaped = true;
                 self.process.wait()
             }
         };
         self.ended(status)
+    }
+
+    /// Waits for the child's end, as `how` says, and kills what is left of the group that it leads: what it has
+    /// started, and what that has. It is not reaped by this, so that the group's number is still its own.
+    /// Whether it has ended, as far as can be told.
+    fn end_group(&self, how: WaitIdOptions) -> Option<bool> {
+        let pid = Pid::from_child(&self.process);
+        let has_ended = loop {
+            match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | how) {
+                Err(Errno::INTR) => {}
+                // If this fails, so will the reaping: the kernel keeps no children for us.
+                known => break known.ok().map(|ended| ended.is_some()),
+            }
+        };
+        if has_ended == Some(true) {
+            // Mostly nobody is left. Who runs with other rights by now is not ours to end.
+            let _ = kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+        has_ended
     }
 
     /// What is to be reported; everything that was kept for the child is let go.
@@ -140,7 +156,11 @@ impl Running {
 
     /// Whether it has ended: reaps it then.
     pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.process.try_wait()
+        match self.end_group(WaitIdOptions::NOHANG) {
+            // It may end in this very moment: its group comes first.
+            Some(false) => Ok(None),
+            Some(true) | None => self.process.try_wait(),
+        }
     }
 
     /// Ends it and waits for that.

@@ -1,4 +1,4 @@
-//! The calls that have no safe wrapper: which signals the calling thread takes, whether the kernel calls this
+//! The calls that have no safe wrapper: which signals this process and the calling thread take, whether the kernel calls this
 //! process privileged, what stands behind a descriptor's number, and the environment.
 
 use std::io;
@@ -26,6 +26,33 @@ pub(super) fn unblock_signals() {
 fn mask(set: &MaybeUninit<libc::sigset_t>) {
     // SAFETY: both callers have filled `set`, and no old set is asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut()) };
+}
+
+/// Lets the signals that ask a process to end do so, also where the parent ignores them; and lets no terminal stop this
+/// process.
+///
+/// A worker is in a process group of its own, which is never a terminal's foreground: one that reads from the terminal,
+/// sets it up, or, after `stty tostop`, writes to it, would be stopped, and nobody knows to let it go on. As it is,
+/// writing works, and reading is an error.
+pub(super) fn take_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: nothing is set, and `old` is writable.
+        unsafe { libc::sigaction(signal, ptr::null(), old.as_mut_ptr()) };
+        // SAFETY: the call has filled it; besides, all zeroes are a value of it.
+        let old = unsafe { old.assume_init() };
+        if old.sa_sigaction == libc::SIG_IGN {
+            dispose(signal, libc::SIG_DFL);
+        }
+    }
+    dispose(libc::SIGTTIN, libc::SIG_IGN);
+    dispose(libc::SIGTTOU, libc::SIG_IGN);
+}
+
+/// Sets what happens on `signal`: its default, or nothing.
+fn dispose(signal: i32, to: libc::sighandler_t) {
+    // SAFETY: it is one of the two values that are no handler.
+    unsafe { libc::signal(signal, to) };
 }
 
 /// Puts a copy of `with` in the place of descriptor `number`, not to be inherited. Only to be used for numbers

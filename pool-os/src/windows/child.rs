@@ -78,7 +78,8 @@ pub(crate) struct Running {
     target: Arc<OwnedHandle>,
     /// Where its last words arrive.
     words: File,
-    /// Ends the child when it closes, which is when this process ends at the latest.
+    /// Ends the child, and what that has started, when it closes: when the child has ended, and when this process does
+    /// at the latest.
     _job: OwnedHandle,
 }
 

@@ -19,9 +19,8 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     GetErrorMode, SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode,
 };
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
-    SetInformationJobObject,
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_BREAKAWAY_OK, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation, SetInformationJobObject,
 };
 use windows_sys::Win32::System::Pipes::{CreatePipe, PeekNamedPipe};
 use windows_sys::Win32::System::Threading::{
@@ -238,7 +237,8 @@ fn own(handle: RawHandle) -> OwnedHandle {
     unsafe { OwnedHandle::from_raw_handle(handle) }
 }
 
-/// A job that ends the process in it when its last handle is closed, but not that process's own children.
+/// A job that ends the process in it when its last handle is closed, and what that has started, but for what was to
+/// break away.
 pub(super) fn create_job() -> io::Result<OwnedHandle> {
     // SAFETY: no attributes and no name are asked for.
     let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
@@ -247,8 +247,7 @@ pub(super) fn create_job() -> io::Result<OwnedHandle> {
     }
     let job = own(job);
     let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
-    limits.BasicLimitInformation.LimitFlags =
-        JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK;
+    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_BREAKAWAY_OK;
     let len = size_of_val(&limits) as u32;
     // SAFETY: the job is open, and `limits` is of the type and length that go with the class.
     check(unsafe {

@@ -117,6 +117,15 @@ fn have_a_child(mut report: File) {
     report.write_all(&out.stdout).expect("written");
 }
 
+/// In the server of one case: starts a process that starts another.
+#[cfg(target_os = "linux")]
+pub(crate) fn start_processes_early() {
+    if harness::case() == crate::servers::KEPT && pool_spawn_fork::ForkServerEntry.is_worker() {
+        let script = "sleep 60 & wait";
+        drop(Command::new("sh").args(["-c", script]).stdin(Stdio::null()).spawn().expect("it starts"));
+    }
+}
+
 /// A bystander.
 pub(crate) fn play(role: &str) {
     match role {

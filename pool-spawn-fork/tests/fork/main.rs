@@ -26,6 +26,8 @@ fn main() {
     jobs::roll_the_dice();
     pool_spawn_fork::after_fork(jobs::roll_the_other_dice);
     jobs::start_threads_too_early();
+    #[cfg(target_os = "linux")]
+    jobs::start_processes_early();
     if pool::is_one() {
         pool::init();
     } else {

@@ -31,6 +31,7 @@ pub(crate) fn special() -> Vec<Case> {
     vec![
         case("forkserver with threads", Method::ForkServer, |_| a_server_with_threads_is_refused()),
         case("forkserver of a large parent", Method::ForkServer, |_| a_large_parent_starts_workers_as_fast()),
+        case(KEPT, Method::ForkServer, |_| what_the_program_started_before_is_no_stray()),
         case("forkserver clones share it", Method::ForkServer, |_| clones_share_a_server()),
         case("fork with threads", Method::Fork, |_| a_program_with_threads_is_not_forked()),
         case("fork beside others", Method::Fork, |_| a_copy_has_the_programs_descriptors_and_not_the_pools()),
@@ -209,6 +210,42 @@ fn a_server_with_threads_is_refused() {
     }
     drop(spawner);
     settles(|| threads() == 1 && children().is_empty());
+}
+
+/// The case in which a server starts something before `init()`.
+pub(crate) const KEPT: &str = "forkserver of a program that has children";
+
+fn what_the_program_started_before_is_no_stray() {
+    let spawner = Method::ForkServer.spawner();
+    let (first, _reader) = start_up(&*spawner, "idle");
+    let server = parent_of(pid_of(&first));
+    let children_of = |pid: i32| {
+        let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it is there");
+        list.split_whitespace().map(|pid| pid.parse().expect("a number")).collect::<Vec<i32>>()
+    };
+    let of_the_server = || children_of(server);
+    let is_sleep = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    // One that it started itself, and one that this has started.
+    let of_the_program: Vec<_> = of_the_server().into_iter().filter(|pid| *pid != pid_of(&first)).collect();
+    assert_eq!(of_the_program.len(), 1);
+    for _ in 0..3 {
+        start(&*spawner, "return", &[0], vec![]).expect("started").report();
+    }
+    assert!(of_the_server().contains(&of_the_program[0]));
+    settles(|| children_of(of_the_program[0]).iter().any(is_sleep));
+    let left = children_of(of_the_program[0]).into_iter().find(is_sleep).expect("it is there");
+    kill(of_the_program[0]);
+    settles(|| xtests::processes::parent_of(left.cast_unsigned()) != Some(of_the_program[0].cast_unsigned()));
+    // What it leaves is not taken for a worker's.
+    for _ in 0..3 {
+        start(&*spawner, "return", &[0], vec![]).expect("started").report();
+    }
+    let ended = || xtests::processes::state(left.cast_unsigned()).is_none_or(|state| state == 'Z');
+    assert!(!ended());
+    // It goes with the server, in whose group it is.
+    drop((first, spawner));
+    kill(server);
+    settles(ended);
 }
 
 fn clones_share_a_server() {

@@ -15,7 +15,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
+use pool_core::transport::{
+    Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Payload, Seq, Ticket, Until,
+};
 
 use crate::ticket::WorkerEnd;
 use pool_link::claims::{ParentClaims, REVOCABLE};
@@ -27,13 +29,18 @@ use pool_link::page::Page;
 
 use blocking::Blocking;
 
-pub(crate) use sys::read_append;
+pub(crate) use sys::{available, read_append};
 
 /// Opens links. They share nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Host;
 
 impl Host {
+    /// Each link has threads of its own.
+    pub(crate) fn prepare(&self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
     pub(crate) fn open(
         &self,
         frame_max: usize,
@@ -44,7 +51,7 @@ impl Host {
         let (read, worker_write) = io::pipe()?;
         // Without a page the link works all the same, it only cannot revoke.
         let (page, page_handle) = Page::create().ok().unzip();
-        let caps = LinkCaps::new(frame_max);
+        let caps = LinkCaps::new(frame_max).asks(true);
         let line = Arc::new(Line {
             caps: if page.is_some() { caps.revocable(REVOCABLE) } else { caps },
             claims: page.map(|page| Mutex::new(ParentClaims::new(Arc::new(page)))),
@@ -106,6 +113,19 @@ impl Link for PipeLink {
 
     fn claim_state(&self, seq: Seq) -> Claim {
         self.line.claims.as_ref().map_or(Claim::Unknown, |claims| lock(claims).look(seq))
+    }
+
+    fn ask_to_stop(&self, seq: Seq) -> bool {
+        let line = &*self.line;
+        if line.writer.is_stopped() {
+            return false;
+        }
+        if let Some(claims) = &line.claims {
+            return lock(claims).ask(seq);
+        }
+        lock(&line.queue).push(&frame::request(seq), &[], &Payload::EMPTY);
+        line.flushed.notify_one();
+        true
     }
 
     fn close(&self) {
