@@ -37,6 +37,22 @@ pub fn parent_of(pid: u32) -> Option<u32> {
     fields(pid)?.split(' ').nth(1)?.parse().ok()
 }
 
+/// Whether it leads a session of its own.
+///
+/// On Linux not by `getsid`: for a session that another namespace of processes leads it gives 0, which is no
+/// process id, and `rustix` panics at that.
+#[cfg(unix)]
+pub fn leads_a_session(pid: u32) -> bool {
+    #[cfg(target_os = "linux")]
+    let session: Option<u32> = fields(pid).and_then(|fields| fields.split(' ').nth(3)?.parse().ok());
+    #[cfg(not(target_os = "linux"))]
+    let session = {
+        let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::getsid(process).ok().map(|leader| leader.as_raw_nonzero().get().cast_unsigned())
+    };
+    session == Some(pid)
+}
+
 /// Whether it runs, or could. Who waits for an orphan, and when, is not the pool's to decide.
 ///
 /// On Windows always false: a number may be somebody else's by now, so nobody is asked; the pool's job object ends
@@ -79,6 +95,20 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_process_leads_a_session_from_when_it_has_one_of_its_own() {
+        let mut child = Command::new("setsid").arg("cat").stdin(Stdio::piped()).spawn().expect("it starts");
+        eventually("it has a session", || leads_a_session(child.id()));
+        drop(child.stdin.take());
+        child.wait().expect("waited for");
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("it starts");
+        eventually("it waits for input", || state(child.id()) == Some('S'));
+        assert!(!leads_a_session(child.id()));
+        drop(child.stdin.take());
+        child.wait().expect("waited for");
+        assert!(!leads_a_session(child.id()));
+    }
 
     #[test]
     fn a_process_is_there_until_it_has_ended() {

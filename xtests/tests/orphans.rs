@@ -25,7 +25,7 @@ mod linux {
     use rustix::process::{Pid, Signal, kill_process};
     use xtests::cases;
     use xtests::gate::{Gate, wait_at};
-    use xtests::processes::{eventually, is_there, state};
+    use xtests::processes::{eventually, is_there, parent_of, state};
     use xtests::runner::{Case, Subject, skip};
 
     pub(crate) const CASES: &[Case] = cases![
@@ -40,6 +40,8 @@ mod linux {
         workers_end_in_the_middle_of_a_large_argument,
         workers_end_in_the_middle_of_a_large_result,
         the_workers_of_a_worker_end_with_a_killed_parent,
+        what_workers_have_started_ends_with_a_killed_parent_where_a_server_forks,
+        what_workers_have_started_ends_with_a_killed_parent_whose_server_is_stopped,
         workers_end_with_a_killed_parent_that_has_left_an_heir,
         workers_end_with_a_parent_that_is_asked_to_end,
         workers_end_with_a_parent_that_is_interrupted,
@@ -205,6 +207,31 @@ mod linux {
         parent.ends_by(Signal::KILL);
     }
 
+    fn what_workers_have_started_ends_with_a_killed_parent_where_a_server_forks(subject: &Subject) {
+        let mut parent = Parent::start(subject, "trees", "waits");
+        if subject.start_method() != "exec" {
+            return parent.ends_by(Signal::KILL);
+        }
+        // With the parent all are gone who could know of it.
+        let left: Vec<_> = parent.workers.drain(2..6).collect();
+        parent.ends_by(Signal::KILL);
+        left.iter().for_each(|pid| assert!(is_there(*pid), "as documented"));
+        left.iter().for_each(|pid| end(*pid));
+        all_gone(&left);
+    }
+
+    fn what_workers_have_started_ends_with_a_killed_parent_whose_server_is_stopped(subject: &Subject) {
+        if subject.start_method() == "exec" {
+            skip("there is no server");
+        }
+        let parent = Parent::start(subject, "trees", "waits");
+        let server = parent_of(parent.workers[0]).expect("it lives");
+        kill_process(Pid::from_raw(server.cast_signed()).expect("a process id"), Signal::STOP).expect("sent");
+        eventually("it has stopped", || state(server) == Some('T'));
+        parent.ends_by(Signal::KILL);
+        all_gone(&[server]);
+    }
+
     fn workers_end_with_a_killed_parent_that_has_left_an_heir(subject: &Subject) {
         Parent::start(subject, "busy", "leaves an heir").ends_by(Signal::KILL);
         Parent::start(subject, "idle", "leaves an heir").ends_by(Signal::KILL);
@@ -292,16 +319,13 @@ mod linux {
     }
 
     fn no_child_is_left_when_shutdown_returns(subject: &Subject) {
-        let end = |pool: &Executor, how: &str| match how {
-            "shutdown" => pool.shutdown(Shutdown::default()),
-            "kill" => {
-                pool.kill_workers();
-                pool.shutdown(Shutdown::default());
+        let end = |pool: &Executor, how: &str| {
+            match how {
+                "shutdown" => {}
+                "kill" => pool.kill_workers(),
+                _ => pool.terminate_workers(),
             }
-            _ => {
-                pool.terminate_workers();
-                pool.shutdown(Shutdown::default());
-            }
+            pool.shutdown(Shutdown::default());
         };
         for how in ["shutdown", "kill", "terminate"] {
             let pool = subject.pool(2);

@@ -12,7 +12,7 @@ use pool_core::transport::{Channel, Connector, Seq, Ticket};
 use pool_spawn_exec::ExecEntry;
 use pool_transport_pipe::PipeConnector;
 
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 const CALL: u8 = 2;
 const HELLO: u8 = 65;
 const READY: u8 = 66;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use process_pool::{Builder, Bytes, Executor, TaskHandle};
 use xtests::gate::{Gate, wait_at};
+#[cfg(target_os = "linux")]
+use xtests::{gate::wait_at_with, processes::eventually};
 
 /// In the environment, of workers too: the name of the context.
 const CONTEXT: &str = "ORPHANS_CONTEXT";
@@ -62,6 +64,8 @@ fn bring(pool: &Executor, gate: &Gate, state: &str) -> (Vec<Call>, Vec<u32>) {
             "sending" => pool.submit(takes, (port, Bytes::from(vec![7; LARGE]))),
             "receiving" => pool.submit(gives, port),
             "nested" => pool.submit(has_a_pool, port),
+            #[cfg(target_os = "linux")]
+            "trees" => pool.submit(grows, port),
             state => panic!("not a state: {state:?}"),
         };
         call.expect("taken")
@@ -72,7 +76,10 @@ fn bring(pool: &Executor, gate: &Gate, state: &str) -> (Vec<Call>, Vec<u32>) {
         return (calls, Vec::new());
     }
     let visitors = gate.arrivals(if state == "nested" { WORKERS * WORKERS } else { WORKERS });
-    let pids = visitors.iter().map(|visitor| visitor.pid).collect();
+    let mut pids: Vec<_> = visitors.iter().map(|visitor| visitor.pid).collect();
+    if state == "trees" {
+        pids.extend(visitors.iter().flat_map(|visitor| [visitor.word as u32, (visitor.word >> 32) as u32]));
+    }
     if state == "sending" || state == "receiving" {
         // More than is done by the time of the end.
         calls.extend((0..16).map(|_| call()));
@@ -159,6 +166,19 @@ fn takes((port, _): (u16, Bytes)) -> Bytes {
 fn gives(port: u16) -> Bytes {
     wait_at(port);
     Bytes::from(vec![7; LARGE])
+}
+
+/// Starts a process, and a daemon, which is in a session of its own and nobody's child; tells the case of both.
+#[cfg(target_os = "linux")]
+fn grows(port: u16) -> Bytes {
+    let child = Command::new("sleep").arg("60").spawn().expect("it starts").id();
+    let daemon =
+        Command::new("sh").args(["-c", "setsid sleep 60 >/dev/null 2>&1 & echo $!"]).output().expect("runs");
+    let daemon = String::from_utf8(daemon.stdout).expect("text").trim().parse().expect("a number");
+    // A moment before, it is a copy of the shell still.
+    eventually("it has a session of its own", || xtests::processes::leads_a_session(daemon));
+    wait_at_with((port, u64::from(child) | u64::from(daemon) << 32));
+    spins(port)
 }
 
 fn has_a_pool(port: u16) -> Bytes {

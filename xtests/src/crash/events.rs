@@ -286,10 +286,13 @@ fn leaves_heir(setting: &Setting<'_>) -> Held<Seen> {
     let took = start.elapsed();
     let heir = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let heir: u32 = heir.parse().map_err(|_| format!("no process id: {heir}"))?;
-    if !is_there(heir) {
-        return Err("the daemon has ended before".into());
+    if setting.start_method() == "exec" {
+        if !is_there(heir) {
+            return Err("the daemon has ended before".into());
+        }
+        sys::kill(heir)?;
     }
-    sys::kill(heir)?;
+    // Where a server forks, it has ended the daemon with the worker, or is about to.
     scene::all_gone(&BTreeSet::from([heir]), Duration::from_secs(5))?;
     sys::bury()?;
     if took > Duration::from_secs(10) { Err(format!("the daemon was waited for: {took:?}")) } else { Ok(seen) }

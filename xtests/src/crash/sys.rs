@@ -53,6 +53,8 @@ mod unix {
         // SAFETY: the child calls nothing but what is safe to call in a signal handler.
         let heir = unsafe { libc::fork() };
         if heir == 0 {
+            // SAFETY: takes no memory. A daemon is not in the group that ends with the worker.
+            unsafe { libc::setsid() };
             // SAFETY: takes no memory.
             unsafe { libc::alarm(30) };
             loop {
@@ -60,7 +62,10 @@ mod unix {
                 unsafe { libc::pause() };
             }
         }
-        heir.cast_unsigned()
+        // Not before it has left the group.
+        let heir = heir.cast_unsigned();
+        crate::processes::eventually("it has a session", || crate::processes::leads_a_session(heir));
+        heir
     }
 }
 

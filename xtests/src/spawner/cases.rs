@@ -6,12 +6,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use pool_core::error::Exit;
-use pool_core::spawner::{ExitReport, Signal};
+use pool_core::spawner::{ExitReport, Signal, Spawner};
 use pool_core::transport::{Handle, Ticket};
 
 use super::bench::Bench;
-use super::jobs::{bystander, named};
+use super::jobs::{WORKER, bystander, named};
 use super::tools::{Started, read_all, read_some};
+use crate::gate::{Gate, Visitor};
 
 /// How a worker ends that was sent this.
 fn ended_by(signal: Signal) -> Exit {
@@ -131,7 +132,7 @@ pub(super) fn a_signal_after_the_end_succeeds(bench: &Bench<'_>) {
 }
 
 pub(super) fn workers_die_with_a_killed_parent(bench: &Bench<'_>) {
-    let mut parent = bystander("parent", bench.candidate).spawn().expect("it starts");
+    let mut parent = bystander("parent", bench.candidate.name()).spawn().expect("it starts");
     let mut lines = BufReader::new(parent.stdout.take().expect("piped"));
     let mut pids = Vec::new();
     for _ in 0..3 {
@@ -158,7 +159,7 @@ pub(super) fn standard_input_is_empty(bench: &Bench<'_>) {
 }
 
 pub(super) fn standard_output_and_error_are_the_parents(bench: &Bench<'_>) {
-    let mut printer = bystander("printer", bench.candidate);
+    let mut printer = bystander("printer", bench.candidate.name());
     let mut printer = printer.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
     let out = read_all(bench.patience(), printer.stdout.take().expect("piped"));
     let err = read_all(bench.patience(), printer.stderr.take().expect("piped"));
@@ -316,4 +317,41 @@ pub(super) fn a_large_ticket_arrives_whole_or_is_refused(bench: &Bench<'_>) {
             Err(error) => assert!(count > 40, "{count} are not too many: {error}"),
         }
     }
+}
+
+/// A worker that waits until it may end so, and the process that it has started.
+#[track_caller]
+fn with_another(bench: &Bench<'_>, spawner: &dyn Spawner, gate: &Gate, end: &str) -> (Started, Visitor, Visitor) {
+    let order = format!("{} {} {end}", gate.port(), bench.candidate.name());
+    let started = bench.start(spawner, "start another", order.as_bytes(), vec![]).expect("started");
+    let (one, two) = (gate.arrival(), gate.arrival());
+    let (worker, other) = if one.word == WORKER { (one, two) } else { (two, one) };
+    (started, worker, other)
+}
+
+pub(super) fn what_a_worker_started_ends_with_it(bench: &Bench<'_>) {
+    let (spawner, gate) = (bench.spawner(), Gate::new());
+    for end in ["returns", "aborts"] {
+        let (started, worker, other) = with_another(bench, &*spawner, &gate, end);
+        worker.pass();
+        drop(started.exit.recv_timeout(bench.patience()));
+        assert!(other.is_gone_within(bench.patience()), "what a worker has left that {end}");
+    }
+    for signal in [Signal::Terminate, Signal::Kill] {
+        let (started, _worker, other) = with_another(bench, &*spawner, &gate, "returns");
+        started.worker.signal(signal).expect("sent");
+        drop(started.exit.recv_timeout(bench.patience()));
+        assert!(other.is_gone_within(bench.patience()), "what a worker has left that got {signal:?}");
+    }
+}
+
+pub(super) fn what_a_neighbour_started_lives_on(bench: &Bench<'_>) {
+    let (spawner, gate) = (bench.spawner(), Gate::new());
+    let (neighbour, _its_turn, theirs) = with_another(bench, &*spawner, &gate, "returns");
+    let (started, worker, other) = with_another(bench, &*spawner, &gate, "returns");
+    worker.pass();
+    drop(started.exit.recv_timeout(bench.patience()));
+    assert!(other.is_gone_within(bench.patience()), "what it has started ends with it");
+    assert!(!theirs.is_gone_within(Duration::from_millis(20)), "it has nothing to do with it");
+    end(&neighbour);
 }

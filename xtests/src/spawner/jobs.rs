@@ -8,12 +8,19 @@ use pool_core::transport::{Handle, Ticket};
 
 use super::bench::{Bench, Candidate};
 use super::tools::read_some;
+use crate::gate::{wait_at, wait_at_with};
 
 /// Before the name of a job in a ticket, where a transport's name would be.
 const JOB: &str = "job: ";
 
 /// Set for a bystander: which one.
 const ROLE: &str = "XTESTS_ROLE";
+
+/// What a worker says at a gate.
+pub(super) const WORKER: u64 = 1;
+
+/// Set for a bystander that goes to a gate: the gate's port.
+const PORT: &str = "XTESTS_PORT";
 
 /// Set for a bystander: the candidate.
 const CANDIDATE: &str = "XTESTS_CANDIDATE";
@@ -78,6 +85,19 @@ pub(crate) fn work(ticket: Ticket, last_words: Box<dyn FnOnce(&str) + Send>) -> 
             let list = super::linux::targets().into_iter().collect::<Vec<_>>();
             write!(first(handles), "{}", list.join("\n")).expect("written");
         }
+        "start another" => {
+            let order = String::from_utf8(bytes).expect("text");
+            let [port, candidate, end] = order.split(' ').collect::<Vec<_>>().try_into().expect("three words");
+            let other = bystander("visitor", candidate).env(PORT, port).stdout(Stdio::null()).spawn();
+            // Nobody waits for it.
+            drop(other.expect("it starts"));
+            // Not before it is there.
+            wait_at_with((port.parse().expect("a port"), WORKER));
+            match end {
+                "aborts" => std::process::abort(),
+                end => assert_eq!(end, "returns"),
+            }
+        }
         unknown => panic!("no such job: {unknown}"),
     }
     0
@@ -88,9 +108,9 @@ fn first(handles: Vec<Handle>) -> File {
 }
 
 /// This program as a bystander.
-pub(super) fn bystander(role: &str, candidate: &Candidate) -> Command {
+pub(super) fn bystander(role: &str, candidate: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
-    command.env(ROLE, role).env(CANDIDATE, candidate.name());
+    command.env(ROLE, role).env(CANDIDATE, candidate);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }
@@ -107,6 +127,7 @@ pub(crate) fn play<'a>(mut candidates: impl Iterator<Item = &'a Candidate>) {
             started.report();
         }
         "parent" => parent(&bench),
+        "visitor" => wait_at(std::env::var(PORT).expect("set").parse().expect("a port")),
         unknown => panic!("no such role: {unknown}"),
     }
     std::process::exit(0);

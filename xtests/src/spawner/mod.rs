@@ -79,6 +79,9 @@ const CASES: &[Case<Candidate>] = laws! {
         cases::many_threads_may_spawn;
     S11:
         cases::a_large_ticket_arrives_whole_or_is_refused;
+    S12:
+        cases::what_a_worker_started_ends_with_it,
+        cases::what_a_neighbour_started_lives_on;
 };
 
 /// Judges the spawners, as the command line says, and ends the program. To be called first in `main`: the workers

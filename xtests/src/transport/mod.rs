@@ -23,6 +23,7 @@ mod ending;
 mod frames;
 mod processes;
 mod recorder;
+mod requests;
 mod resources;
 pub mod tools;
 
@@ -96,6 +97,11 @@ const CASES: &[Case<Candidate>] = laws! {
         ending::a_sending_worker_learns_of_the_end;
     T13:
         ending::one_name_and_no_other;
+    T14:
+        requests::a_link_that_cannot_ask_says_so,
+        requests::the_call_that_is_asked_to_stop_can_see_it_and_no_other,
+        requests::what_arrives_while_the_worker_looks_is_received_in_order,
+        requests::looking_does_not_wait_for_a_parent_that_is_gone;
 };
 
 /// Judges the transport, as the command line says, and ends the program. To be called first in `main`: the workers

@@ -91,7 +91,7 @@ pub(crate) fn crash_during_a_large_result_after_shutdown(subject: &Subject) {
     let usual = usual(&subject.pool(1));
     for n in 1..6 {
         let pool = subject.pool(1);
-        let shut_down = || pool.shutdown(Shutdown { wait: false, cancel_futures: false });
+        let shut_down = || drop(pool.shutdown(Shutdown { wait: false, ..Shutdown::default() }));
         round(&pool, n, usual * u32::from(n) / 4, shut_down);
     }
 }

@@ -74,5 +74,5 @@ fn shuts_down_without_waiting() {
     let port = argument().parse().expect("a port");
     drop(submit(&pool, wait_at, port));
     drop(submit(&pool, prints, "done".to_owned()));
-    pool.shutdown(Shutdown { wait: false, cancel_futures: false });
+    pool.shutdown(Shutdown { wait: false, cancel_futures: false, timeout: None, grace: None });
 }

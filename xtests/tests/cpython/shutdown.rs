@@ -10,7 +10,7 @@ use xtests::runner::{Subject, skip};
 
 use crate::programs::{command_for, printed};
 
-const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false };
+const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false, timeout: None, grace: None };
 
 /// A program that returns from `main` has done what it submitted, and ends without a word.
 pub(crate) fn interpreter_shutdown(subject: &Subject) {
@@ -50,7 +50,7 @@ pub(crate) fn cancel_futures(subject: &Subject) {
     let (sender, ended) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            pool.shutdown(Shutdown { wait: true, cancel_futures: true });
+            pool.shutdown(Shutdown { cancel_futures: true, ..Shutdown::default() });
             sender.send(()).expect("the case listens");
         });
         // Those who wait are told, though the shutdown goes on.

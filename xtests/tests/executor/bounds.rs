@@ -81,9 +81,8 @@ pub(crate) fn neighbours_do_not_notice_that_a_call_is_ended(subject: &Subject) {
 
 pub(crate) fn the_time_that_a_call_waits_is_not_counted(subject: &Subject) {
     let (pool, gate) = (subject.pool(1), Gate::new());
-    let options = CallOptions::new().time_limit(Duration::from_secs(20));
-    let handles: Vec<_> =
-        (0..3).map(|_| pool.with(options).submit(wait_at, gate.port()).expect("accepted")).collect();
+    let limited = pool.with(CallOptions::new().time_limit(Duration::from_secs(20)));
+    let handles: Vec<_> = (0..3).map(|_| limited.submit(wait_at, gate.port()).expect("accepted")).collect();
     for handle in handles {
         drop(gate.arrival());
         handle.result().expect("it is in time");
@@ -95,9 +94,9 @@ pub(crate) fn a_call_that_waits_for_too_long_never_runs(subject: &Subject) {
     let long = submit(&pool, wait_at, gate.port());
     let visitor = gate.arrival();
     // The second of them is beyond the reach of some transports' `cancel` by now, and is next.
-    let options = CallOptions::new().total_limit(SHORT);
+    let limited = pool.with(CallOptions::new().total_limit(SHORT));
     let handles: Vec<_> =
-        (0..5).map(|n| pool.with(options).submit(leave_trace, (path.clone(), n)).expect("accepted")).collect();
+        (0..5).map(|n| limited.submit(leave_trace, (path.clone(), n)).expect("accepted")).collect();
     let is_in_reach = subject.caps().revocable.is_some();
     for (n, handle) in handles.iter().enumerate() {
         if is_in_reach || n > 1 {

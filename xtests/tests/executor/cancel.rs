@@ -136,7 +136,7 @@ pub(crate) fn shutdown_cancels_what_has_not_started(subject: &Subject) {
     let running: Vec<_> = (0..2).map(|_| submit(&pool, wait_at, gate.port())).collect();
     let visitors = gate.arrivals(2);
     let queued: Vec<_> = (0..50).map(|n| submit(&pool, leave_trace, (path.clone(), n))).collect();
-    pool.shutdown(Shutdown { wait: false, cancel_futures: true });
+    pool.shutdown(Shutdown { wait: false, cancel_futures: true, ..Shutdown::default() });
     for handle in as_completed(queued, None) {
         assert!(handle.expect("no timeout was set").cancelled());
     }
@@ -160,7 +160,7 @@ pub(crate) fn refused_arguments_do_not_disturb_a_cancelling_shutdown(subject: &S
             })
             .collect();
         assert_eq!(handles.len(), 5);
-        pool.shutdown(Shutdown { wait: true, cancel_futures: true });
+        pool.shutdown(Shutdown { cancel_futures: true, ..Shutdown::default() });
         assert!(handles.iter().all(TaskHandle::done));
     }
 }

@@ -3,18 +3,31 @@
 //! CPython's own tests (`Lib/test/test_concurrent_futures`) are ported as far as they mean something here; a
 //! case names the one that it comes from. None sleeps to wait for something: calls wait at gates.
 
+mod admission;
 mod bounds;
 mod calls;
 mod cancel;
+mod context;
 mod handles;
+mod ladder;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod loss;
 mod map;
+mod priority;
+mod recycling;
+mod resize;
+mod retry;
+mod settings;
 mod shared;
 mod shutdown;
+#[cfg(target_os = "linux")]
+mod signals;
+mod sticky;
+mod stopping;
 mod stress;
 mod tools;
+mod trees;
 mod waiting;
 mod workers;
 
@@ -84,6 +97,112 @@ const BOUNDS: &[Case] = cases![
     bounds::a_call_is_killed_wherever_it_is,
     bounds::a_killed_call_breaks_no_pool,
     bounds::random_kills_cost_no_other_call,
+];
+
+const PRIORITY: &[Case] = cases![
+    priority::the_most_urgent_call_starts_first,
+    priority::an_urgent_call_overtakes_what_was_sent_ahead,
+    priority::a_map_may_be_more_urgent_than_calls,
+    priority::a_pool_has_a_priority_for_calls_that_have_none,
+];
+
+const STICKY: &[Case] = cases![
+    sticky::calls_of_one_key_run_at_one_worker_in_order,
+    sticky::a_new_key_gets_a_worker_without_keys,
+    sticky::a_call_with_a_key_waits_for_its_worker,
+    sticky::the_calls_of_a_worker_that_dies_move_in_order,
+    sticky::the_calls_of_a_worker_that_is_replaced_move_in_order,
+    sticky::keys_move_when_their_worker_is_one_too_many,
+    sticky::the_order_of_a_key_survives_random_deaths,
+];
+
+const RESIZE: &[Case] = cases![
+    resize::a_pool_that_grows_starts_workers_for_the_calls_that_wait,
+    resize::a_pool_that_shrinks_ends_idle_workers_and_no_call,
+    resize::a_pool_that_shrinks_while_it_starts_does_its_calls,
+    resize::a_pool_cannot_be_without_workers,
+    resize::random_sizes_lose_no_call_and_run_none_twice,
+];
+
+const ADMISSION: &[Case] = cases![
+    admission::submit_waits_until_there_is_room,
+    admission::never_more_calls_are_pending_than_the_bound_allows,
+    admission::who_waits_first_gets_room_first,
+    admission::a_full_pool_gives_the_argument_back,
+    admission::who_waits_for_room_is_told_of_a_shutdown,
+    admission::who_waits_for_room_is_told_that_the_pool_broke,
+    admission::a_callback_may_wait_for_room,
+    admission::a_waker_does_not_wait_for_room,
+    admission::a_map_stays_within_the_bound_of_its_pool,
+    admission::a_map_waits_for_room_until_its_timeout,
+    admission::tasks_wait_for_room_and_their_threads_do_not,
+    admission::random_waits_lose_no_place,
+];
+
+const RETRY: &[Case] = cases![
+    retry::a_lost_call_is_made_again,
+    retry::a_call_without_a_policy_runs_once,
+    retry::a_call_that_ends_all_its_workers_is_given_up,
+    retry::a_call_is_made_again_for_the_errors_that_its_policy_names,
+    retry::a_call_is_made_again_for_the_results_that_will_not_do,
+    retry::a_call_that_runs_for_too_long_is_made_again_if_asked_for,
+    retry::a_large_argument_is_there_for_the_next_attempt,
+    retry::a_call_that_rests_can_be_cancelled,
+    retry::a_pool_may_have_a_policy_for_all_its_calls,
+    retry::killed_workers_cost_no_call_that_may_be_made_again,
+];
+
+const TREES: &[Case] = cases![
+    trees::what_a_worker_started_ends_with_the_pool,
+    trees::what_a_worker_started_ends_when_it_ends_by_itself,
+    trees::what_a_worker_started_ends_with_a_call_that_is_killed,
+    trees::what_a_worker_started_ends_with_its_last_call,
+    trees::a_daemon_ends_with_its_worker_where_the_system_can_tell_whose_it_is,
+    trees::a_neighbours_processes_are_not_touched,
+    trees::a_server_that_is_killed_leaves_daemons_at_most,
+];
+
+const SETTINGS: &[Case] = cases![
+    settings::workers_have_the_environment_that_is_asked_for,
+    settings::an_environment_can_be_cleared,
+    settings::workers_are_in_the_folder_that_is_asked_for,
+    settings::a_folder_that_is_gone_is_named,
+    settings::workers_are_as_nice_as_is_asked_for,
+    settings::workers_run_on_the_processors_that_are_asked_for,
+    settings::workers_have_the_limits_that_are_asked_for,
+    settings::a_worker_that_uses_up_its_time_costs_its_call,
+    settings::a_worker_that_takes_too_much_memory_costs_its_call,
+    settings::a_setting_that_a_worker_cannot_take_on_breaks_the_pool_and_is_named,
+    settings::settings_that_cannot_be_are_refused,
+    settings::pools_of_one_fork_server_have_settings_of_their_own,
+];
+
+const STOPPING: &[Case] = cases![
+    stopping::a_call_sees_that_its_soft_limit_has_passed,
+    stopping::a_call_knows_the_earliest_of_its_limits,
+    stopping::a_call_that_does_not_look_goes_on_past_its_soft_limit,
+    stopping::a_call_that_runs_is_asked_to_stop,
+    stopping::a_call_that_waits_is_cancelled_when_it_is_asked_to_stop,
+    stopping::a_call_that_does_not_stop_is_killed_when_its_grace_is_over,
+    stopping::a_call_that_stops_within_its_grace_has_its_result,
+    stopping::the_threads_of_a_call_see_that_it_is_to_stop_and_that_it_is_over,
+    stopping::random_requests_reach_their_call_alone,
+];
+
+const CONTEXT: &[Case] = cases![
+    context::calls_get_what_their_workers_initializer_has_made,
+    context::a_context_of_another_type_is_refused_and_both_are_named,
+    context::without_an_initializer_the_context_is_nothing,
+    context::a_call_that_panics_leaves_the_context_as_it_is,
+    context::a_worker_that_takes_anothers_place_makes_its_own_context,
+    context::a_map_has_the_context_and_each_error_in_its_place,
+    context::calls_with_a_context_may_be_limited_and_killed,
+    context::the_exit_hook_runs_last_in_each_worker_that_is_told_to_end,
+    context::the_exit_hook_runs_in_no_worker_that_is_killed_or_exits,
+    context::an_exit_hook_has_a_time_of_its_own,
+    context::an_exit_hook_that_hangs_is_killed,
+    context::a_context_is_dropped_when_its_worker_is_told_to_end,
+    context::a_call_knows_its_worker,
 ];
 
 const HANDLES: &[Case] = cases![
@@ -177,6 +296,37 @@ const SHUTDOWN: &[Case] = cases![
     shutdown::force_while_workers_are_replaced_leaves_nothing,
 ];
 
+const LADDER: &[Case] = cases![
+    ladder::a_shutdown_finishes_then_terminates_then_kills,
+    ladder::a_shutdown_that_is_done_in_time_says_so,
+    ladder::the_longest_times_do_no_harm,
+    ladder::a_shutdown_goes_on_behind_the_callers_back,
+    ladder::of_several_shutdowns_the_strictest_holds_for_all,
+    ladder::a_callback_can_shut_down_within_a_time,
+    ladder::a_waker_can_shut_the_pool_down,
+    ladder::an_interruption_ends_everything_at_once,
+    ladder::an_interruption_amid_submits_settles_all,
+];
+
+/// Only Unix has signals.
+#[cfg(unix)]
+const HEARD: &[Case] = cases![ladder::a_call_that_hears_the_signal_can_end_in_time];
+
+#[cfg(not(unix))]
+const HEARD: &[Case] = &[];
+
+#[cfg(target_os = "linux")]
+const SIGNALS: &[Case] = cases![
+    ladder::a_stopped_worker_is_killed,
+    signals::workers_hear_signals_that_their_parent_does_not,
+    signals::no_terminal_stops_a_worker,
+    signals::the_parents_signals_are_left_alone,
+];
+
+/// Elsewhere the system does not tell.
+#[cfg(not(target_os = "linux"))]
+const SIGNALS: &[Case] = &[];
+
 const WORKERS: &[Case] = cases![
     workers::contexts_are_chosen_by_name,
     workers::contexts_are_chosen_by_value,
@@ -205,6 +355,16 @@ const WORKERS: &[Case] = cases![
     workers::an_idle_pool_sleeps,
 ];
 
+const RECYCLING: &[Case] = cases![
+    recycling::a_worker_that_has_grown_too_large_is_replaced,
+    recycling::calls_behind_one_that_hoards_are_done,
+    recycling::idle_workers_are_let_go_down_to_a_floor,
+    recycling::a_busy_worker_is_not_let_go,
+    recycling::a_successor_is_there_before_the_last_call_is_done,
+    recycling::no_worker_runs_more_calls_than_it_may,
+    recycling::a_shutdown_takes_successors_along,
+];
+
 const LOSS: &[Case] = cases![
     loss::a_killed_busy_worker_costs_its_call_only,
     loss::the_death_of_idle_workers_goes_unnoticed,
@@ -228,6 +388,7 @@ const STRESS: &[Case] = cases![
     stress::a_thousand_calls_finish_while_one_blocks,
     stress::calls_sent_behind_a_long_one_move_to_another_worker,
     stress::a_single_call_behind_a_long_one_moves_to_another_worker,
+    stress::large_calls_that_are_on_their_way_stay_there,
     stress::blocked_workers_hand_their_calls_on,
     stress::twenty_thousand_submits_do_not_wait_for_a_blocked_worker,
     stress::many_threads_go_back_and_forth,
@@ -265,6 +426,7 @@ fn main() {
     if std::env::var_os(NO_INIT).is_some() {
         return println!("{}", Executor::new().expect_err("no worker could start"));
     }
+    trees::play();
     process_pool::worker_main().task("double", |n: u64| n * 2).run();
     let long: Vec<Case> = LONG.iter().map(|case| case.watchdog(Duration::from_secs(240))).collect();
     runner::main(
@@ -272,12 +434,25 @@ fn main() {
             CALLS,
             SHARED,
             BOUNDS,
+            PRIORITY,
+            STICKY,
+            RESIZE,
+            ADMISSION,
+            TREES,
+            SETTINGS,
+            RETRY,
+            STOPPING,
+            CONTEXT,
             CANCEL,
             HANDLES,
             WAITING,
             MAP,
             SHUTDOWN,
+            LADDER,
+            HEARD,
+            SIGNALS,
             WORKERS,
+            RECYCLING,
             LOSS,
             STRESS,
             &long,

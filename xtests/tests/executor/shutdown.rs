@@ -13,7 +13,7 @@ use xtests::runner::Subject;
 
 use crate::tools::{Act, Whim, kill};
 
-const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false };
+const NO_WAIT: Shutdown = Shutdown { wait: false, cancel_futures: false, timeout: None, grace: None };
 
 /// CPython: `test_run_after_shutdown`.
 pub(crate) fn a_pool_that_is_shut_down_takes_no_calls(subject: &Subject) {
@@ -33,7 +33,7 @@ pub(crate) fn shutdown_may_be_called_again_and_before_any_call(subject: &Subject
     run(&used, same, 1);
     for _ in 0..3 {
         used.shutdown(Shutdown::default());
-        used.shutdown(Shutdown { wait: true, cancel_futures: true });
+        used.shutdown(Shutdown { cancel_futures: true, ..Shutdown::default() });
     }
     assert_eq!(used.workers(), 0);
 }
@@ -109,7 +109,7 @@ pub(crate) fn four_threads_shut_down_at_once(subject: &Subject) {
             let (pool, barrier) = (&pool, &barrier);
             scope.spawn(move || {
                 barrier.wait();
-                pool.shutdown(Shutdown { wait: number != 3, cancel_futures: false });
+                pool.shutdown(Shutdown { wait: number != 3, ..Shutdown::default() });
             });
         }
         barrier.wait();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
 
-use process_pool::{Executor, ReturnWhen, TaskError, TaskHandle, wait};
+use process_pool::{Bytes, Executor, ReturnWhen, TaskError, TaskHandle, wait};
 use xtests::calls::{same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::processes::eventually;
@@ -132,6 +132,22 @@ pub(crate) fn a_single_call_behind_a_long_one_moves_to_another_worker(subject: &
         assert!(tiny.into_iter().all(|handle| handle.result().is_ok()));
         gate.arrival().pass();
         long.result().expect("a result");
+    }
+}
+
+/// They take a while to arrive: a worker that has not begun with one is not held up.
+pub(crate) fn large_calls_that_are_on_their_way_stay_there(subject: &Subject) {
+    let pool = subject.pool(2);
+    // So that calls are believed to be short.
+    let short: Vec<_> = (0..500).map(|n| submit(&pool, same, n)).collect();
+    assert!(short.into_iter().map(TaskHandle::result).all(|result| result.is_ok()));
+    let blob = Bytes::from(vec![7; 32 << 20]);
+    for _ in 0..3 {
+        let calls = [(); 2].map(|()| submit(&pool, |blob: Bytes| blob.len(), blob.clone()));
+        for call in calls {
+            let len = call.result_timeout(PATIENCE).expect("it has an end").expect("a result");
+            assert_eq!(len, blob.len());
+        }
     }
 }
 

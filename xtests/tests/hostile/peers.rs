@@ -90,7 +90,7 @@ fn a_first_frame_that_is_no_greeting_is_garbage(_: &Subject) {
 }
 
 fn a_worker_of_another_release_is_named_by_its_version(_: &Subject) {
-    comes_to_nothing("other version", |last| matches!(last, StartError::Version { ours: 4, theirs: 999 }));
+    comes_to_nothing("other version", |last| matches!(last, StartError::Version { ours: 5, theirs: 999 }));
 }
 
 fn a_worker_with_the_wrong_token_is_refused(_: &Subject) {

@@ -153,7 +153,9 @@ fn wherever_descriptors_run_out_the_error_says_so(subject: &Subject) {
         drop(limit);
         match outcome {
             Outcome::Works => works += 1,
-            Outcome::Fails => assert_eq!(works, 0, "{spare} to spare do not do where fewer did"),
+            // Where there are just enough it is luck: two workers that start at the same time need more than one after
+            // the other.
+            Outcome::Fails => assert!(works <= 1, "{spare} to spare do not do where fewer did, twice"),
         }
         println!("{spare}: {works}");
     }

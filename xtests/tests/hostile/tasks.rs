@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use xtests::calls::{lost, pid};
 use xtests::cases;
 use xtests::gate::{Gate, wait_at};
-use xtests::processes::{eventually_within, state};
+use xtests::processes::{eventually, eventually_within, is_there, state};
 use xtests::runner::{Case, Subject};
 
 use crate::kit::{self, PATIENCE, PROMPTLY, call, panicked, settled};
@@ -40,6 +40,7 @@ pub(crate) const CASES: &[Case] = cases![
     a_panic_hook_that_panics_costs_its_call,
     a_panic_at_the_end_of_a_thread_costs_its_call,
     a_panic_at_the_end_of_the_worker_costs_nothing,
+    a_panic_in_the_exit_hook_is_written_down_and_costs_nothing,
     a_task_that_ends_its_process_is_lost_with_its_exit,
     a_task_that_overflows_its_stack_is_lost,
     a_task_that_accesses_no_memory_is_lost,
@@ -114,6 +115,30 @@ fn what_a_task_prints_is_not_taken_for_a_frame(subject: &Subject) {
         assert!(has(&err, &format!("error {n}\n")), "{n}");
     }
     assert!(has(&out, "from C"), "what C keeps is written when the worker exits");
+}
+
+fn a_panic_in_the_exit_hook_is_written_down_and_costs_nothing(subject: &Subject) {
+    /// Panics once more when it is dropped on the way out.
+    struct Trap;
+    impl Drop for Trap {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "the hook has it, and panics");
+        }
+    }
+    let redirected = Redirected::to(&subject.dir);
+    let builder = subject.builder().max_workers(2).max_tasks_per_child(3);
+    let builder = builder.initializer(|()| Ok::<_, String>(Trap), ());
+    let pool = builder.worker_exit(|_: Trap| panic!("closed in vain")).build().expect("a pool");
+    for n in 0..10 {
+        assert_eq!(call(&pool, |n: u64| n, n).expect("a result"), n);
+    }
+    assert!(pool.broken().is_none());
+    drop(pool);
+    let said = fs::read_to_string(&redirected.err.0).expect("read");
+    drop(redirected);
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("closed in vain")).collect();
+    assert!(lines.len() >= 4, "{said}");
+    assert!(lines[0].contains("exit hook") && lines[0].contains("tasks.rs"), "{said}");
 }
 
 fn a_task_that_reads_standard_input_finds_its_end(subject: &Subject) {
@@ -207,7 +232,8 @@ fn a_task_that_leaves_a_process_with_all_its_descriptors_is_lost_promptly(subjec
     drop(pool);
     assert!(start.elapsed() < PROMPTLY, "the heirs are waited for: {:?}", start.elapsed());
     for heir in [first, second] {
-        signal(fs::read_to_string(heir).expect("read").parse().expect("a number"), Signal::KILL);
+        let heir = fs::read_to_string(heir).expect("read").parse().expect("a number");
+        eventually("the heir has ended with its worker", || !is_there(heir));
     }
 }
 

@@ -1,6 +1,7 @@
 //! A good spawner with one fault. Each is as narrow as its law allows, so that no other is broken beside it.
 
 use std::cell::Cell;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -50,19 +51,22 @@ pub(crate) enum Fault {
     OneAtATime,
     CutsTheBytes,
     CutsTheHandles,
+    LosesTheGroup,
+    EndsANeighboursToo,
 }
 
 use Fault::*;
 
 /// The spawner.
-#[derive(Debug)]
 pub(crate) struct Mutant {
     fault: Fault,
     exec: Exec,
+    /// For workers that start others.
+    exec_of_others: Exec,
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     spawns: AtomicUsize,
     has_failed: AtomicBool,
@@ -70,6 +74,8 @@ struct Shared {
     lock: Mutex<()>,
     /// Another worker's.
     handle: Mutex<Option<Handle>>,
+    /// A worker that has started others.
+    neighbour: Mutex<Option<Arc<dyn Worker>>>,
 }
 
 impl Mutant {
@@ -85,7 +91,11 @@ impl Mutant {
             HasNoOutput if is_bystander("printer") => through_a_shell("exec \"$0\" >/dev/null"),
             _ => Exec::new(),
         };
-        Self { fault, exec, shared: Arc::default() }
+        let exec_of_others = match fault {
+            LosesTheGroup => through_a_shell("exec setsid --wait \"$0\""),
+            _ => exec.clone(),
+        };
+        Self { fault, exec, exec_of_others, shared: Arc::default() }
     }
 
     fn spoil(&self, ticket: &mut Ticket) {
@@ -145,6 +155,12 @@ fn resident_mib() -> u64 {
     pages / 256
 }
 
+impl fmt::Debug for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutant").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
 impl Spawner for Mutant {
     fn name(&self) -> &str {
         self.exec.name()
@@ -181,6 +197,11 @@ impl Spawner for Mutant {
         let (told, theirs) = (Arc::clone(&life), Arc::clone(&shared));
         let on_ended = Box::new(move |report: ExitReport| {
             drop(kept);
+            if fault == EndsANeighboursToo
+                && let Some(neighbour) = theirs.neighbour.lock().unwrap_or_else(PoisonError::into_inner).take()
+            {
+                neighbour.signal(Signal::Kill).expect("sent");
+            }
             told.has_ended.store(true, Ordering::SeqCst);
             let on_exit = told.on_exit.lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some(on_exit) = on_exit.filter(|_| !is_quiet) else { return };
@@ -202,12 +223,19 @@ impl Spawner for Mutant {
                 _ => on_exit(told_wrong(fault, report)),
             }
         });
-        let started = self.exec.spawn(ticket, on_ended);
+        let starts_others = job.ends_with("start another");
+        let exec = if starts_others { &self.exec_of_others } else { &self.exec };
+        let started = exec.spawn(ticket, on_ended);
         drop(held);
         match started {
             Ok(worker) => {
                 leave_behind(fault, &shared.spawns);
-                Ok(Box::new(MutantWorker { fault, worker: Arc::from(worker), life, job }))
+                let worker: Arc<dyn Worker> = Arc::from(worker);
+                if starts_others {
+                    let mut neighbour = shared.neighbour.lock().unwrap_or_else(PoisonError::into_inner);
+                    neighbour.get_or_insert_with(|| Arc::clone(&worker));
+                }
+                Ok(Box::new(MutantWorker { fault, worker, life, job }))
             }
             Err(SpawnError::Resources { what, source }) => {
                 shared.has_failed.store(true, Ordering::SeqCst);

@@ -54,6 +54,9 @@ const TRANSPORTS: &[(TransportFault, Option<&str>)] = &[
     (HidesTheEndFromTheWorker, Some("T12")),
     (HidesTheEndFromASender, Some("T12")),
     (TakesAnyTicket, Some("T13")),
+    (AsksNobody, Some("T14")),
+    (AsksAllThatFollow, Some("T14")),
+    (SaysItCannotAsk, Some("T14")),
 ];
 
 /// The same. (No spawner can report an exit twice: the callback's type does not let it.)
@@ -86,6 +89,8 @@ const SPAWNERS: &[(SpawnerFault, Option<&str>)] = &[
     (OneAtATime, Some("S10")),
     (CutsTheBytes, Some("S11")),
     (CutsTheHandles, Some("S11")),
+    (LosesTheGroup, Some("S12")),
+    (EndsANeighboursToo, Some("S12")),
 ];
 
 pub(crate) fn judge() -> ! {

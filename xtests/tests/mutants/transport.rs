@@ -18,8 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pool_core::transport::{
-    Channel, Claim, Closed, Connector, Driven, Link, LinkCaps, LinkEvents, Outgoing, Payload, Seq, Ticket,
-    Transport, Until,
+    Channel, Claim, Closed, Connector, Driven, Link, LinkCaps, LinkEvents, Outgoing, Payload, Seq, StopRequests,
+    Ticket, Transport, Until,
 };
 use pool_transport_pipe::Pipe;
 
@@ -71,6 +71,9 @@ pub(crate) enum Fault {
     HidesTheEndFromTheWorker,
     HidesTheEndFromASender,
     TakesAnyTicket,
+    AsksNobody,
+    AsksAllThatFollow,
+    SaysItCannotAsk,
 }
 
 use Fault::*;
@@ -331,6 +334,7 @@ impl Link for MutantLink {
         match self.fault {
             SaysItCannotBeDriven => caps.drivable = false,
             SaysItCannotRevoke => caps.revocable = None,
+            SaysItCannotAsk => caps.asks = false,
             _ => {}
         }
         caps
@@ -377,6 +381,10 @@ impl Link for MutantLink {
 
     fn claim_state(&self, seq: Seq) -> Claim {
         self.what(self.link.claim_state(seq))
+    }
+
+    fn ask_to_stop(&self, seq: Seq) -> bool {
+        self.fault == AsksNobody || self.link.ask_to_stop(seq)
     }
 
     fn close(&self) {
@@ -496,5 +504,26 @@ impl Channel for MutantChannel {
             }
             _ => self.channel.send(head, body),
         }
+    }
+
+    fn stop_requests(&self) -> Arc<dyn StopRequests> {
+        let requests = self.channel.stop_requests();
+        match self.fault {
+            AsksAllThatFollow => Arc::new(Lasting { requests, has_asked: AtomicBool::new(false) }),
+            _ => requests,
+        }
+    }
+}
+
+/// What was asked for once is asked for from then on.
+struct Lasting {
+    requests: Arc<dyn StopRequests>,
+    has_asked: AtomicBool,
+}
+
+impl StopRequests for Lasting {
+    fn is_asked(&self, seq: Seq) -> bool {
+        let is_asked = self.requests.is_asked(seq);
+        self.has_asked.fetch_or(is_asked, Ordering::SeqCst) || is_asked
     }
 }
