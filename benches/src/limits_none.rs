@@ -5,3 +5,7 @@ use crate::{Result, skip};
 pub(crate) fn measure(_: &str, _: usize) -> Result<f64> {
     Err(skip("measured on Linux only"))
 }
+
+pub(crate) fn echo(_: usize, _: usize, _: usize) -> Result<f64> {
+    Err(skip("measured on Linux only"))
+}

@@ -39,6 +39,7 @@ mod meter;
 mod mixed;
 mod options;
 mod ours;
+mod recycling;
 mod run;
 #[cfg(target_os = "linux")]
 mod starts;
@@ -95,6 +96,7 @@ const WORKLOADS: &[&Workload] = &[
     #[cfg(target_os = "linux")]
     &w8::WORKLOAD,
     &mixed::WORKLOAD,
+    &recycling::WORKLOAD,
 ];
 
 impl Workload {

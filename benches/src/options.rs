@@ -4,7 +4,8 @@
 pub(crate) const USAGE: &str =
     "usage: pool-bench [--workload NAME,…] [--context NAME…] [--rounds N] [--quick] [--strict]
                   [--json FILE] [--markdown]
-  --workload  some of w1, w2, w2x, w3, w4, w5, w6, w7, w8, mixed (all)
+  --workload  some of w1, w2, w2x, w3, w4, w5, w6, w7, w8, mixed,
+              recycling (all)
   --context   what to hold against the others, such as exec+pipe (every start method over every transport;
               with --quick, exec and forkserver over pipe and shm)
   --rounds    how many rounds, whose medians count (5; 1 with --quick)

@@ -34,6 +34,46 @@ pub(crate) fn shared_words(count: usize) -> &'static [AtomicU32] {
     unsafe { std::slice::from_raw_parts(words.cast(), count) }
 }
 
+/// Bytes that a forked child shares. They stay until the process ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedBytes {
+    start: *mut u8,
+    len: usize,
+}
+
+impl SharedBytes {
+    /// So many, all zero.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub(crate) fn new(len: usize) -> Self {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a new mapping at a place of the system's choice touches no memory that anybody has.
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, protection, flags) }.expect("some pages");
+        Self { start: start.cast(), len }
+    }
+
+    /// # Panics
+    /// If they do not fit there.
+    pub(crate) fn write(&self, at: usize, bytes: &[u8]) {
+        assert!(bytes.len() <= self.len && at <= self.len - bytes.len(), "they fit");
+        let place = self.start.wrapping_add(at);
+        // SAFETY: the bytes there are mapped, as asserted, and no reference is ever made to them. Should the other process
+        // be at the same ones, some mixture of both is what they hold.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) }
+    }
+
+    /// # Panics
+    /// If there are not so many there.
+    pub(crate) fn read(&self, at: usize, to: &mut [u8]) {
+        assert!(to.len() <= self.len && at <= self.len - to.len(), "there are so many");
+        let place = self.start.wrapping_add(at);
+        // SAFETY: as in `write`; any value of a byte is one.
+        unsafe { std::ptr::copy_nonoverlapping(place, to.as_mut_ptr(), to.len()) }
+    }
+}
+
 /// Whose usage is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Whose {

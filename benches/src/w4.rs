@@ -4,7 +4,8 @@
 //! length and first bytes are compared. procspawn has two at a time of every size: with more of 1 MiB it
 //! deadlocks.
 //!
-//! `limit/memcpy` copies a blob to other memory and back, which has been touched before.
+//! `limit/memcpy` copies a blob to other memory and back, which has been touched before. `limit/echo` is what two
+//! processes can do that copy blobs into shared memory and out of it again, and back, and do nothing else.
 //!
 //! *parent* and *worker* are the most memory that they had beyond what they had before, in blobs of 64 MiB:
 //! `RssAnon` of `/proc/PID/status`, looked at every millisecond, in a run of its own after the others; of the
@@ -17,7 +18,7 @@ use process_pool::Bytes;
 use crate::calls::{Pool, warm, with_pool};
 use crate::meter::Stretch;
 use crate::table::{Case, Figures, Goal, Of, at_least, at_most};
-use crate::{How, Result, Scale, WORKERS, Workload, cpython, run};
+use crate::{How, Result, Scale, WORKERS, Workload, cpython, limits, run};
 
 pub(crate) const WORKLOAD: Workload = Workload {
     name: "w4",
@@ -41,13 +42,14 @@ pub(crate) const WORKLOAD: Workload = Workload {
         echo("parent", "/shm+", &[at_most(3.0, Of::Unit)], &[]),
         echo("worker", "/shm+", &[at_most(1.1, Of::Unit)], &[]),
     ],
-    others: &["cpython", "cpython/Pool", "procspawn", COPY],
+    others: &["cpython", "cpython/Pool", "procspawn", COPY, ECHO],
     yardsticks: &["cpython", COPY],
     counts_system_calls: true,
     measure,
 };
 
 const COPY: &str = "limit/memcpy";
+const ECHO: &str = "limit/echo";
 const CPYTHON: Of = Of::Subject("cpython");
 
 const fn echo(
@@ -71,6 +73,9 @@ fn sizes(scale: Scale) -> [(&'static str, usize, usize, usize); 3] {
 fn measure(subject: &str, scale: Scale) -> Result<Figures> {
     if subject == COPY {
         return copy(scale);
+    }
+    if subject == ECHO {
+        return bare_echoes(scale);
     }
     if let Some((subject, _)) = subject.split_once('#') {
         return with_pool!(subject, memory(subject, scale)).ok_or("no such subject")?;
@@ -113,6 +118,14 @@ fn copy(scale: Scale) -> Result<Figures> {
             Ok(())
         })?;
         stretch.rate(&mut figures, case, (size * count) as f64 / 1e9, count);
+    }
+    Ok(figures)
+}
+
+fn bare_echoes(scale: Scale) -> Result<Figures> {
+    let mut figures = Figures::default();
+    for (case, size, window, count) in sizes(scale) {
+        figures.push(case, limits::echo(size, window, count)?);
     }
     Ok(figures)
 }

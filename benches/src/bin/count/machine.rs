@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use pool_core::WorkerId;
-use pool_core::machine::{Config, How, Input, Limits, Machine, OnWorkerLoss, Output, RestartLimit};
+use pool_core::machine::{Config, How, Input, Machine, OnWorkerLoss, Output, RestartLimit, Treatment};
 use pool_core::transport::{Claim, Seq};
 
 /// Calls as short as those that pools are measured with.
@@ -87,10 +87,13 @@ impl World {
             call_queue_bound: 3,
             window_max: SLOTS,
             max_tasks_per_child: None,
+            idle_timeout: None,
+            min_workers: 0,
             on_worker_loss: OnWorkerLoss::Replace,
             restart_limit: RestartLimit::default(),
             start_deadline: Duration::from_secs(10),
             stop_grace: Duration::from_secs(5),
+            exit_grace: None,
             cores: 2,
             certain_ends: true,
         };
@@ -100,7 +103,7 @@ impl World {
 
     fn submit(&mut self, count: usize) {
         for _ in 0..count {
-            self.machine.submit(Limits::default(), self.now).expect("it runs");
+            self.machine.submit(&Treatment::default(), self.now).expect("it runs");
             self.carry_out();
         }
     }
