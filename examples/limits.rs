@@ -1,10 +1,10 @@
-//! Calls that may not take as long as they like: a decoder that hangs on some of its inputs, and a search that is
-//! called off. `cargo run --release --example limits`; it checks what it says, and ends by itself.
+//! Calls that may not take as long as they like: a decoder that hangs on some of its inputs, a search that is called
+//! off, and one that stops by itself. `cargo run --release --example limits`; it checks what it says, and ends by itself.
 
 use std::time::{Duration, Instant};
 
 use process_pool::error::TimeLimit;
-use process_pool::{CallOptions, Executor, TaskError, TaskHandle};
+use process_pool::{Asked, CallOptions, Executor, TaskError, TaskHandle, task};
 
 /// Somebody else's decoder: it never comes back from an odd input.
 fn decode(input: u64) -> u64 {
@@ -25,8 +25,17 @@ fn search(from: u64) -> u64 {
     n
 }
 
+/// A search that looks whether somebody waits for it, and says how far it came.
+fn search_while_wanted(from: u64) -> u64 {
+    let mut n = from;
+    while n.wrapping_mul(n) != 2 && !task::cancelled() {
+        n = n.wrapping_add(2);
+    }
+    n
+}
+
 fn wait_until_running(handle: &TaskHandle<u64>) {
-    while !handle.running() {
+    while !handle.running() && !handle.done() {
         std::thread::yield_now();
     }
 }
@@ -68,12 +77,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(sum, (0..100).sum());
 
     // An answer that comes too late is of no use: the call is not even begun.
-    let busy = [bounded.submit(decode, 1)?, bounded.submit(decode, 3)?];
+    let busy = [executor.submit(search, 2)?, executor.submit(search, 4)?];
     busy.iter().for_each(wait_until_running);
     let late = executor.with(CallOptions::new().total_limit(Duration::from_millis(20))).submit(decode, 8)?;
-    let error = late.result().expect_err("both workers hang");
+    let error = late.result().expect_err("both workers are busy");
     println!("too late: {error}");
     assert!(matches!(error, TaskError::TimedOut(error) if error.worker.is_none()));
-    assert!(busy.into_iter().all(|handle| matches!(handle.result(), Err(TaskError::TimedOut(_)))));
+    assert!(busy.iter().all(TaskHandle::kill));
+    assert!(busy.into_iter().all(|handle| matches!(handle.result(), Err(TaskError::Killed(_)))));
+
+    // A call that looks keeps its worker, and has a result: when its time is up, or somebody asks it to stop.
+    let soft = executor.with(CallOptions::new().soft_limit(Duration::from_millis(50)));
+    let far = soft.submit(search_while_wanted, 2)?.result()?;
+    println!("in 50 ms the search came up to {far}");
+    let called_off = executor.submit(search_while_wanted, 2)?;
+    wait_until_running(&called_off);
+    assert_eq!(called_off.ask_to_stop(), Asked::Told);
+    println!("called off, it came up to {}", called_off.result()?);
+
+    // One that does not look is killed when its grace is over.
+    let deaf = executor.submit(search, 2)?;
+    wait_until_running(&deaf);
+    let start = Instant::now();
+    assert!(deaf.kill_after(Duration::from_millis(50)));
+    let error = deaf.result().expect_err("it does not look");
+    println!("after its grace: {error}");
+    assert!(matches!(error, TaskError::Killed(_)) && start.elapsed() >= Duration::from_millis(50));
     Ok(())
 }
