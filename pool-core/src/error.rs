@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::WorkerId;
 use crate::spawner::SpawnError;
 
-/// How a worker process ended.
+/// How a worker process ended, as its system tells it. [`cause`](Self::cause) says what that means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
-    /// It exited with this code.
+    /// It exited with this code. On Windows, a crash has one too: its `NTSTATUS`, which is negative as an `i32`.
     Code(i32),
     /// This signal killed it (Unix).
     Signal(i32),
@@ -29,13 +29,114 @@ pub enum Exit {
     Unknown(String),
 }
 
+/// What made a worker process end, in the same terms for all systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It has ended itself, by returning from its `main` or calling `exit`. (On Windows also: somebody else than the pool
+    /// has ended it, with a code of their own; most use 1.)
+    Exited,
+    /// It used memory that it did not have: `SIGSEGV`, `SIGBUS`, `STATUS_ACCESS_VIOLATION`, `STATUS_IN_PAGE_ERROR`.
+    AccessViolation,
+    /// Its stack was full: `STATUS_STACK_OVERFLOW`. On Unix a Rust program aborts then: [`Abort`](Self::Abort).
+    StackOverflow,
+    /// It came to something that is no instruction: `SIGILL`, `STATUS_ILLEGAL_INSTRUCTION`.
+    IllegalInstruction,
+    /// It computed what cannot be: `SIGFPE`, `STATUS_INTEGER_DIVIDE_BY_ZERO`. (Not Rust code: that panics.)
+    Arithmetic,
+    /// It gave up: `SIGABRT`, on Windows a fail-fast exception (`0xC0000409`). So end `abort()`, a panic where panics
+    /// abort, a lack of memory, and a heap that was found corrupted.
+    Abort,
+    /// Ctrl-C reached it: `SIGINT`, `STATUS_CONTROL_C_EXIT`.
+    Interrupted,
+    /// It was asked to end: `SIGTERM`. (Windows has nothing of the kind: [`Killed`](Self::Killed).)
+    Terminated,
+    /// It was killed: `SIGKILL`, by the pool, by the system for want of memory, by anybody. On Windows: by the pool, or
+    /// with the limit of its processor time.
+    Killed,
+    /// Something else, or nobody can tell.
+    Other,
+}
+
+impl Cause {
+    /// What it is called in errors; `None` where the exit itself says it.
+    fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Exited | Self::Other => return None,
+            Self::AccessViolation => "access violation",
+            Self::StackOverflow => "stack overflow",
+            Self::IllegalInstruction => "illegal instruction",
+            Self::Arithmetic => "arithmetic error",
+            Self::Abort => "abort",
+            Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
+            Self::Killed => "killed",
+        })
+    }
+}
+
+impl Exit {
+    /// How a worker ends that its pool has killed: by `SIGKILL`; on Windows, which has no signals, with an exit code that
+    /// nobody else uses.
+    pub const KILLED: Self =
+        if cfg!(windows) { Self::Code(0xE04B_494C_u32.cast_signed()) } else { Self::Signal(9) };
+
+    /// What that means.
+    pub fn cause(&self) -> Cause {
+        match *self {
+            Self::Code(code) if cfg!(windows) => cause_of_status(code.cast_unsigned()),
+            Self::Code(_) => Cause::Exited,
+            Self::Signal(signal) => cause_of_signal(signal),
+            Self::Unknown(_) => Cause::Other,
+        }
+    }
+}
+
+/// These are the same numbers on every Unix, but for the one of `SIGBUS`.
+fn cause_of_signal(signal: i32) -> Cause {
+    const SIGBUS: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 7 } else { 10 };
+    match signal {
+        2 => Cause::Interrupted,
+        4 => Cause::IllegalInstruction,
+        6 => Cause::Abort,
+        8 => Cause::Arithmetic,
+        9 => Cause::Killed,
+        11 | SIGBUS => Cause::AccessViolation,
+        15 => Cause::Terminated,
+        _ => Cause::Other,
+    }
+}
+
+/// The exit code of a Windows process.
+fn cause_of_status(status: u32) -> Cause {
+    /// `ERROR_NOT_ENOUGH_QUOTA`: what a job ends a process with that has used up its time.
+    const TIME_IS_UP: u32 = 1816;
+    match status {
+        0xC000_0005 | 0xC000_0006 => Cause::AccessViolation,
+        0xC000_00FD => Cause::StackOverflow,
+        0xC000_001D | 0xC000_0096 => Cause::IllegalInstruction,
+        0xC000_008E..=0xC000_0095 => Cause::Arithmetic,
+        // Fail-fast, which is what `abort` of Rust's standard library is; a corrupted heap; `abort` of older C libraries.
+        0xC000_0409 | 0xC000_0374 | 0x4000_0015 => Cause::Abort,
+        0xC000_013A => Cause::Interrupted,
+        TIME_IS_UP => Cause::Killed,
+        _ if Exit::KILLED == Exit::Code(status.cast_signed()) => Cause::Killed,
+        // An error of the system's or of an application's.
+        0xC000_0000.. => Cause::Other,
+        _ => Cause::Exited,
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What is an NTSTATUS is known by its hexadecimal digits.
+            Self::Code(code) if cfg!(windows) && *code < 0 => write!(f, "exit code {code:#010X}"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
             Self::Unknown(why) => write!(f, "unknown exit ({why})"),
-        }
+        }?;
+        self.cause().name().map_or(Ok(()), |name| write!(f, ", {name}"))
     }
 }
 
@@ -575,4 +676,45 @@ pub struct BrokenPool {
     /// Why.
     #[source]
     pub reason: Arc<BreakReason>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits_are_told_with_what_they_mean() {
+        assert_eq!(Exit::Code(3).to_string(), "exit code 3");
+        assert_eq!((Exit::Code(0).cause(), Exit::KILLED.cause()), (Cause::Exited, Cause::Killed));
+        if cfg!(unix) {
+            assert_eq!(Exit::KILLED.to_string(), "signal 9, killed");
+            assert_eq!(Exit::Code(-1).cause(), Cause::Exited);
+        } else {
+            assert_eq!(Exit::KILLED.to_string(), "exit code 0xE04B494C, killed");
+            assert_eq!(
+                Exit::Code(0xC000_0005_u32.cast_signed()).to_string(),
+                "exit code 0xC0000005, access violation"
+            );
+        }
+        assert_eq!(Exit::Unknown("a reason".to_owned()).to_string(), "unknown exit (a reason)");
+    }
+
+    #[test]
+    fn signals_and_statuses_have_their_causes() {
+        let causes = |numbers: &[i32]| numbers.iter().map(|&number| cause_of_signal(number)).collect::<Vec<_>>();
+        assert_eq!(causes(&[2, 15, 9]), [Cause::Interrupted, Cause::Terminated, Cause::Killed]);
+        assert_eq!(
+            causes(&[4, 8, 6, 11]),
+            [Cause::IllegalInstruction, Cause::Arithmetic, Cause::Abort, Cause::AccessViolation]
+        );
+        assert_eq!(causes(&[12, 0]), [Cause::Other; 2]);
+        let causes = |codes: &[u32]| codes.iter().map(|&code| cause_of_status(code)).collect::<Vec<_>>();
+        assert_eq!(causes(&[0, 1, 101, 255]), [Cause::Exited; 4]);
+        assert_eq!(causes(&[0xC000_0005, 0xC000_0006]), [Cause::AccessViolation; 2]);
+        assert_eq!(causes(&[0xC000_00FD, 0xC000_001D]), [Cause::StackOverflow, Cause::IllegalInstruction]);
+        assert_eq!(causes(&[0xC000_0094, 0xC000_0095, 0xC000_008E]), [Cause::Arithmetic; 3]);
+        assert_eq!(causes(&[0xC000_0409, 0xC000_0374, 0x4000_0015]), [Cause::Abort; 3]);
+        assert_eq!(causes(&[0xC000_013A, 1816]), [Cause::Interrupted, Cause::Killed]);
+        assert_eq!(causes(&[0xC000_0017, 0xE06D_7363]), [Cause::Other; 2]);
+    }
 }

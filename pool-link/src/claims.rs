@@ -172,7 +172,7 @@ fn index(seq: Seq) -> usize {
     (seq.0 % SLOTS as u64) as usize
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(all(test, any(target_os = "linux", target_os = "android", windows)))]
 mod tests {
     use super::*;
     use crate::page::Page;

@@ -25,8 +25,12 @@ pub mod out;
 
 cfg_if::cfg_if! {
     if #[cfg(any(target_os = "linux", target_os = "android"))] {
+        pub mod mapping;
         pub mod page;
         pub mod sealed;
+    } else if #[cfg(windows)] {
+        pub mod mapping;
+        pub mod page;
     } else {
         #[path = "page_none.rs"]
         pub mod page;

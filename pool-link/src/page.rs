@@ -1,14 +1,17 @@
-//! The shared page of claim words, where the system has sealable anonymous files: Linux.
+//! The shared page of claim words, where the system has memory without a name that neither side can cut short: Linux, whose
+//! anonymous files can be sealed, and Windows, whose sections have their size for good.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
-use crate::claims::{Board, SLOTS};
-use crate::sealed;
-use crate::sys::Mapping;
+use pool_core::transport::Handle;
 
-/// The file's size: the words, in whole pages of any size that systems have.
+use crate::claims::{Board, SLOTS};
+use crate::mapping::Mapping;
+#[cfg(not(windows))]
+use crate::sealed;
+
+/// The memory's size: the words, in whole pages of any size that systems have.
 const BYTES: usize = ((SLOTS + 1) * 8).next_multiple_of(64 * 1024);
 
 /// A page of atomic words that another process may see, and write, too.
@@ -16,21 +19,30 @@ const BYTES: usize = ((SLOTS + 1) * 8).next_multiple_of(64 * 1024);
 pub struct Page(Mapping<BYTES>);
 
 impl Page {
-    /// Makes a page, and the descriptor by which the other process opens it.
+    /// Makes a page, and the handle by which the other process opens it.
     ///
     /// # Errors
-    /// See [`sealed::create`].
-    pub fn create() -> io::Result<(Self, OwnedFd)> {
-        let (mapping, fd) = sealed::create("pool-claims")?;
-        Ok((Self(mapping), fd))
+    /// See [`sealed::create`]; on Windows, what the system says.
+    pub fn create() -> io::Result<(Self, Handle)> {
+        #[cfg(not(windows))]
+        let (mapping, file) = sealed::create("pool-claims")?;
+        #[cfg(windows)]
+        let (mapping, file) = {
+            let section = crate::mapping::create(BYTES as u32)?;
+            (Mapping::new(&section)?, section)
+        };
+        Ok((Self(mapping), file))
     }
 
     /// Maps a page that another process has made.
     ///
     /// # Errors
     /// If it is none.
-    pub fn open(fd: OwnedFd) -> io::Result<Self> {
-        sealed::open(fd).map(Self)
+    pub fn open(file: Handle) -> io::Result<Self> {
+        #[cfg(not(windows))]
+        return sealed::open(file).map(Self);
+        #[cfg(windows)]
+        return Mapping::new(file).map(Self);
     }
 }
 
@@ -47,13 +59,34 @@ impl Board for Page {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use rustix::fs::MemfdFlags;
+    use std::sync::atomic::Ordering;
 
+    use super::*;
+
+    #[cfg(not(windows))]
     #[test]
     fn a_file_that_could_be_cut_short_is_not_mapped() {
+        use rustix::fs::MemfdFlags;
         let fd = rustix::fs::memfd_create("other", MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&fd, BYTES as u64).unwrap();
         assert_eq!(Page::open(fd).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_section_that_is_too_short_is_not_mapped() {
+        assert!(Page::open(crate::mapping::create(4096).unwrap()).is_err());
+    }
+
+    #[test]
+    fn both_sides_see_the_same_words() {
+        let (ours, handle) = Page::create().unwrap();
+        let theirs = Page::open(handle).unwrap();
+        ours.words()[SLOTS - 1].store(7, Ordering::Release);
+        theirs.spin().store(8, Ordering::Release);
+        assert_eq!(
+            (theirs.words()[SLOTS - 1].load(Ordering::Acquire), ours.spin().load(Ordering::Acquire)),
+            (7, 8)
+        );
     }
 }

@@ -53,5 +53,9 @@ use unix as platform;
 use windows as platform;
 
 pub use platform::{Child, Guest, LastWords, Peer, admit, arrive, arrive_as_guest, forget_variable, is_ours};
+/// The exit code of a process that this crate has ended. Of the form that the system leaves to applications (the bits for an
+/// error and for a customer's code); nobody else uses it.
+#[cfg(windows)]
+pub const KILLED: i32 = 0xE04B_494C_u32.cast_signed();
 #[cfg(unix)]
 pub use platform::{Lifeline, arrive_alone, arrive_over, pack, parent_fds};

@@ -100,13 +100,16 @@ impl WorkerSettings {
     }
 
     /// So many bytes of address space, shared memory and the program itself included: what is more is not allocated, and
-    /// Rust code ends its process then. On Linux, Android, FreeBSD and NetBSD.
+    /// Rust code ends its process then. On Linux, Android, FreeBSD, NetBSD, and Windows, where it is committed memory that is
+    /// limited: what is reserved only does not count, nor does the program's file.
     pub fn address_space_max(self, bytes: u64) -> Self {
         self.limit(Limit::AddressSpace, bytes)
     }
 
     /// So much time on processors, over all calls of a worker, in whole seconds: then it gets `SIGXCPU`, which ends it,
-    /// and a second later `SIGKILL`. On Unix.
+    /// and a second later `SIGKILL`. On Windows only time in the program itself counts, not that in the system for it; it is
+    /// [killed](https://learn.microsoft.com/windows/win32/api/winnt/ns-winnt-jobobject_basic_limit_information) some time
+    /// after that.
     pub fn cpu_time_max(self, time: Duration) -> Self {
         self.limit(Limit::CpuTime, time.as_secs() + u64::from(time.subsec_nanos() > 0))
     }

@@ -206,7 +206,12 @@ fn exit(status: ExitStatus) -> Exit {
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return Exit::Signal(signal);
     }
-    status.code().map_or_else(|| Exit::Unknown(status.to_string()), Exit::Code)
+    match status.code() {
+        #[cfg(windows)]
+        Some(pool_os::KILLED) => Exit::KILLED,
+        Some(code) => Exit::Code(code),
+        None => Exit::Unknown(status.to_string()),
+    }
 }
 
 fn other(source: io::Error) -> SpawnError {

@@ -8,16 +8,16 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender};
+use ipc_channel::ipc::IpcBytesReceiver;
 use ipc_channel::{IpcError, TryRecvError};
 use pool_core::transport::{Channel, Connector, Seq, StopRequests, Ticket};
 
 use crate::decoder::Decoder;
 use crate::flow::{Flow, Limits};
 use crate::link::lock;
-use crate::rendezvous::{self, contained, plain};
+use crate::rendezvous::{self, ToParent, contained, plain};
 use crate::ticket::{self, Address};
-use crate::wire::{self, Header, Hello, Malformed};
+use crate::wire::{self, Header, Malformed};
 
 /// The worker's half of [`Ipc`](crate::Ipc).
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,9 +31,7 @@ impl Connector for IpcConnector {
     fn connect(&self, ticket: Ticket) -> io::Result<Box<dyn Channel>> {
         let Address { frame_max, secret, name } = Address::from_ticket(&ticket)?;
         let limits = Limits::of_system()?;
-        let (to_worker, receiver) = contained(ipc::bytes_channel)??;
-        let (sender, from_worker) = contained(ipc::bytes_channel)??;
-        rendezvous::greet(&name, Hello { secret, to_worker, from_worker })?;
+        let (receiver, sender) = rendezvous::greet(&name, secret)?;
         let (flow, decoder, message) = (Flow::new(limits), Decoder::new(frame_max), Vec::new());
         let asked = Arc::<Asked>::default();
         let end = End {
@@ -81,7 +79,7 @@ struct Requests {
 
 struct End {
     receiver: IpcBytesReceiver,
-    sender: IpcBytesSender,
+    sender: ToParent,
     flow: Flow,
     decoder: Decoder,
     /// The message being made. Kept, because there is one for each reply.
@@ -238,12 +236,11 @@ impl End {
 
     /// Sends a message with `len` bytes that `fill` adds.
     fn transmit(&mut self, header: &Header, len: usize, fill: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        self.message.clear();
-        wire::seal(Header::BYTES + len, &mut self.message);
-        self.message.extend(header.encode());
-        fill(&mut self.message);
         // Within the credit it does not block, so no signal can interrupt it.
-        contained(|| self.sender.send(&self.message))?
+        self.sender.send(&mut self.message, Header::BYTES + len, |message| {
+            message.extend(header.encode());
+            fill(message);
+        })
     }
 }
 

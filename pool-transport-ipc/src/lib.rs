@@ -22,8 +22,10 @@
 //!   those of all links there are: no end of a link is told by closing alone, each is a message.
 //! - Its `accept` has no time-out, lets others inherit the connection, and answers a lack of descriptors with a panic:
 //!   on Linux and the BSDs the worker is waited for without it.
-//! - On Windows it keeps a copy of each handle it receives, so a dropped sender may not be noticed, and each link
-//!   leaks two handles: the end is a message.
+//! - On Windows it keeps a copy of each handle it receives, so a dropped sender may not be noticed: the end is a message.
+//!   And no handle is sent to the parent, which would lose two for each link; a worker loses one, with its end.
+//! - On Windows what a set of receivers is given may have more than one message read already, and says nothing of the
+//!   second: a worker sends nothing between its greeting and the answer to it.
 //! - `IpcReceiverSet` takes out everything there is before it returns: the credit bounds it.
 //!
 //! # Limits

@@ -7,21 +7,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use ipc_channel::ipc::{self, IpcBytesSender};
 use pool_core::transport::{Claim, Closed, Driven, Link, LinkCaps, LinkEvents, Outgoing, Seq, Ticket, Until};
 
 use crate::flow::Limits;
 use crate::out::Out;
 use crate::receiver;
-use crate::rendezvous::{self, Door, contained};
+use crate::rendezvous::{self, Door, Wake};
 use crate::ticket::Address;
 use crate::wire;
 
 /// Opens a link: a server for the worker to connect to, and a thread that waits there, and then receives.
 pub(crate) fn open(frame_max: usize, events: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
     let limits = Limits::of_system()?;
-    let (wake, woken) = contained(ipc::bytes_channel)??;
-    let woken = rendezvous::retyped(woken)?;
+    let (wake, woken) = rendezvous::wake_up_call()?;
     let mut secret = [0; _];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
     let (server, door, name) = rendezvous::open()?;
@@ -127,7 +125,7 @@ pub(crate) struct Line {
     phase: Mutex<Phase>,
     phase_changed: Condvar,
     /// Wakes the thread where it receives: the end comes once.
-    wake: Mutex<Option<IpcBytesSender>>,
+    wake: Mutex<Option<Wake>>,
     /// Why the link is to end, once it is. The first reason counts.
     ending: OnceLock<Closed>,
     is_dropped: AtomicBool,
@@ -248,9 +246,7 @@ impl Line {
     /// Makes the thread, which receives, look at `ending` and `is_dropped`.
     pub(crate) fn wake(&self) {
         if let Some(wake) = lock(&self.wake).take() {
-            // To drop it would do, were there not forked copies of this process that have it too. It is the first
-            // message and the last, so it does not wait for room; and if it fails, the thread has ended.
-            let _ = contained(|| wake.send(&[]));
+            wake.wake();
         }
     }
 }

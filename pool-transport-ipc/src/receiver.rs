@@ -10,8 +10,8 @@ use pool_core::transport::Closed;
 
 use crate::decoder::Decoder;
 use crate::link::{Line, lock};
-use crate::rendezvous::{self, Server, contained};
-use crate::wire::{Envelope, Header, Hello, Malformed, Received};
+use crate::rendezvous::{self, Met, Server, contained};
+use crate::wire::{Envelope, Header, Malformed};
 
 /// The whole life of the thread.
 pub(crate) fn run(line: Arc<Line>, woken: IpcReceiver<()>, server: Server) {
@@ -49,25 +49,25 @@ impl Receiver {
     fn greet(
         line: &Arc<Line>,
         woken: IpcReceiver<()>,
-        accepted: io::Result<Result<Received, IpcError>>,
+        accepted: io::Result<Result<Met, IpcError>>,
     ) -> Result<Self, Closed> {
         let stranger =
             |what: &str| Closed::Malformed(format!("a stranger has connected instead of the worker, {what}"));
-        let greeting = match accepted {
-            Ok(Ok(greeting)) => greeting,
+        let caller = match accepted {
+            Ok(Ok(Met::Caller(caller))) => caller,
+            Ok(Ok(Met::Knock)) => return Err(stranger("to give up")),
             Ok(Err(IpcError::Disconnected)) => return Err(Closed::Eof),
             Ok(Err(IpcError::SerializationError(_))) => return Err(stranger("with words of its own")),
             Ok(Err(IpcError::Io(error))) | Err(error) => {
                 return Err(Closed::Io(format!("cannot take the worker in: {}", shortage_or(error))));
             }
         };
-        let Hello { secret, to_worker, from_worker } = match greeting {
-            Received::Hello(hello) => hello,
-            Received::GiveUp => return Err(stranger("to give up")),
-        };
-        if secret != line.address.secret {
+        if caller.secret != line.address.secret {
             return Err(stranger("without the secret"));
         }
+        let (to_worker, from_worker) = caller
+            .into_ends()
+            .map_err(|error| Closed::Io(format!("cannot take the worker in: {}", shortage_or(error))))?;
         let listening = contained(|| {
             let mut set = IpcReceiverSet::new()?;
             set.add(woken)?;

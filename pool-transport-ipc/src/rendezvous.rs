@@ -5,20 +5,25 @@
 //! between. Only if both are killed before they meet does the directory stay. Elsewhere it is a one-shot server of
 //! ipc-channel, whose name the system forgets with it. A knock at its [`Door`] ends the wait of one to which nobody
 //! comes.
+//!
+//! Each side gets its two ends here. On Windows no end of a channel reaches the parent in a message, since ipc-channel keeps
+//! a copy of each for ever: what connects the two is the way from the worker, and the parent sends it the other one. (The
+//! worker's copy ends with it.)
 
 use std::any::Any;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
+use crate::wire::{Envelope, Secret};
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{self, IpcBytesReceiver, IpcReceiver, IpcSender};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::wire::{Greeting, Hello};
+use ipc_channel::ipc::{IpcBytesReceiver, IpcBytesSender, IpcReceiver};
 
 cfg_if::cfg_if! {
-    if #[cfg(all(unix, not(target_os = "macos")))] {
+    if #[cfg(windows)] {
+        #[path = "rendezvous_windows.rs"]
+        mod place;
+        pub(crate) use place::{ToParent, Wake, wake_up_call};
+    } else if #[cfg(not(target_os = "macos"))] {
         #[path = "rendezvous_socket.rs"]
         mod place;
     } else {
@@ -27,7 +32,41 @@ cfg_if::cfg_if! {
     }
 }
 
+cfg_if::cfg_if! {
+    if #[cfg(not(windows))] {
+        mod ends;
+        pub(crate) use ends::{ToParent, Wake, wake_up_call};
+    }
+}
+
 pub(crate) use place::{Door, Server, remove};
+
+/// Who has come.
+pub(crate) enum Met {
+    /// Somebody who says to be the worker.
+    Caller(Caller),
+    /// A [knock](Door::knock), or somebody who says what one says.
+    Knock,
+}
+
+/// The worker, if the secret is right.
+pub(crate) struct Caller {
+    pub(crate) secret: Secret,
+    ends: place::Ends,
+}
+
+/// What a worker has: what it receives from, what it sends by.
+pub(crate) type WorkerEnds = (IpcBytesReceiver, ToParent);
+
+/// What the parent has: what it sends by, what it receives from.
+pub(crate) type ParentEnds = (IpcBytesSender, IpcReceiver<Envelope>);
+
+impl Caller {
+    /// Makes it the worker.
+    pub(crate) fn into_ends(self) -> io::Result<ParentEnds> {
+        place::complete(self.ends)
+    }
+}
 
 /// The server that a worker connects to, its door, and its name.
 pub(crate) fn open() -> io::Result<(Server, Door, String)> {
@@ -35,33 +74,14 @@ pub(crate) fn open() -> io::Result<(Server, Door, String)> {
 }
 
 /// Connects to the server called `name`, and says hello.
-pub(crate) fn greet(name: &str, hello: Hello<IpcBytesReceiver>) -> io::Result<()> {
-    let sender = contained(|| IpcSender::connect(name.to_owned()))?;
-    // Whether we are connected or nobody is there: nobody else will need it.
-    remove(name);
-    contained(|| sender?.send(Greeting::Hello(hello)).map_err(plain))?
+pub(crate) fn greet(name: &str, secret: Secret) -> io::Result<WorkerEnds> {
+    place::greet(name, secret)
 }
 
 /// Calls into ipc-channel, which answers some failures and whatever is malformed with a panic.
 pub(crate) fn contained<T>(call: impl FnOnce() -> T) -> io::Result<T> {
     panic::catch_unwind(AssertUnwindSafe(call))
         .map_err(|panic| io::Error::other(format!("ipc-channel panicked: {}", text(&*panic))))
-}
-
-/// The receiver of a channel out of one of its ends, of whatever type: the ends of a channel differ in nothing but
-/// that, and what type it has is up to whoever receives it. For a thread of our own: see [`Envelope`].
-///
-/// [`Envelope`]: crate::wire::Envelope
-pub(crate) fn retyped<E, T>(end: E) -> io::Result<IpcReceiver<T>>
-where
-    E: Serialize + DeserializeOwned,
-    T: Serialize + DeserializeOwned,
-{
-    contained(|| {
-        let (sender, receiver) = ipc::channel()?;
-        sender.send(end).map_err(plain)?;
-        receiver.to_opaque().to::<IpcReceiver<T>>().recv().map_err(plain)
-    })?
 }
 
 /// The system's error, where that is the cause.

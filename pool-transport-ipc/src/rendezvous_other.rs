@@ -1,4 +1,4 @@
-//! Windows and macOS: a name that the system keeps, and forgets with the server. In-process elsewhere.
+//! macOS: a name that the system keeps, and forgets with the server.
 
 use std::io;
 use std::thread;
@@ -6,8 +6,12 @@ use std::thread;
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 
-use super::contained;
+use super::{Met, contained};
 use crate::wire::Received;
+
+pub(super) use super::ends::{complete, greet};
+
+pub(super) type Ends = super::ParentEnds;
 
 /// What waits for the worker.
 pub(crate) struct Server(IpcOneShotServer<Received>);
@@ -23,8 +27,8 @@ pub(super) fn serve() -> io::Result<(Server, Door, String)> {
 
 impl Server {
     /// Waits for the worker, or a [knock](Door::knock), and takes its greeting.
-    pub(crate) fn accept(self) -> io::Result<Result<Received, IpcError>> {
-        contained(|| self.0.accept().map(|(_, greeting)| greeting))
+    pub(crate) fn accept(self) -> io::Result<Result<Met, IpcError>> {
+        contained(|| super::ends::met(self.0.accept().map(|(_, greeting)| greeting)))
     }
 }
 

@@ -27,8 +27,12 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::contained;
+use super::{Met, contained};
 use crate::wire::Received;
+
+pub(super) use super::ends::{complete, greet};
+
+pub(super) type Ends = super::ParentEnds;
 
 /// What waits for the worker. It has all the descriptors that it will take to let one in: a pool whose links were
 /// opened does not find out later that there are too few.
@@ -69,7 +73,7 @@ pub(super) fn serve() -> io::Result<(Server, Door, String)> {
 
 impl Server {
     /// Waits for the worker, or a [knock](Door::knock), and takes its greeting.
-    pub(crate) fn accept(self) -> io::Result<Result<Received, IpcError>> {
+    pub(crate) fn accept(self) -> io::Result<Result<Met, IpcError>> {
         let Self { listener, name, relay: (sender, receiver), for_accepted, for_handles } = self;
         // The kernel takes the number before it waits.
         drop(for_accepted);
@@ -91,7 +95,7 @@ impl Server {
         // Makes room for what comes out of the channel; and if more is to come, that is not the worker's, and this
         // is the end.
         drop((listener, accepted, handles, sender));
-        contained(|| receiver.recv())
+        contained(|| super::ends::met(receiver.recv()))
     }
 }
 
@@ -109,7 +113,7 @@ fn relay() -> io::Result<(OwnedFd, IpcReceiver<Received>)> {
     });
     remove(&name);
     let (ours, theirs) = connected?;
-    Ok((ours, super::retyped(theirs)?))
+    Ok((ours, super::ends::retyped(theirs)?))
 }
 
 /// The name of a socket to be, in a directory that is made for it and that nobody else may enter.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! the rendezvous, once:  Greeting::Hello { secret, the end to write to the worker, the end to read from it }
+//!            on Windows: Greeting::Hello { secret, the name of a server of the worker's }, which gets a Welcome
 //! afterwards:            message = [flags u8] [taken u32] [a piece of the stream, or a request]
 //!                        stream  = { [length u32] [frame] }
 //!                        request = [seq u64]: the parent asks for the end of this call
@@ -10,43 +11,66 @@
 
 use std::fmt;
 
-use ipc_channel::ipc::{IpcBytesSender, IpcReceiver};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
-/// What is said to whoever waits for the worker.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(bound = "R: Serialize + serde::de::DeserializeOwned")]
-pub(crate) enum Greeting<R> {
-    /// By the worker.
-    Hello(Hello<R>),
-    /// By ourselves, where it takes more than a connection to end the wait.
-    GiveUp,
-}
+cfg_if::cfg_if! {
+    if #[cfg(windows)] {
+        /// What is said to whoever waits for the worker.
+        #[derive(serde::Serialize, serde::Deserialize)]
+        pub(crate) enum Greeting {
+            /// By the worker. What connection it comes over is the one that the worker sends by from now on.
+            Hello {
+                secret: Secret,
+                /// The name of its own server, which waits for a [`Welcome`].
+                back: String,
+            },
+            /// By ourselves, to end the wait.
+            GiveUp,
+        }
 
-/// Serialising it cannot fail: a failure would leak the channels in it, and in the end make ipc-channel panic.
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(bound = "R: Serialize + serde::de::DeserializeOwned")]
-pub(crate) struct Hello<R> {
-    pub(crate) secret: Secret,
-    pub(crate) to_worker: IpcBytesSender,
-    /// An `IpcBytesReceiver` as the worker has it, an `IpcReceiver<Envelope>` as the parent does: the two travel
-    /// alike, and a set takes receivers of the one kind only, while the worker sends best in the other.
-    pub(crate) from_worker: R,
-}
+        /// The answer: what the worker receives from. Serialising it cannot fail, as with the other systems' greeting.
+        #[derive(serde::Serialize, serde::Deserialize)]
+        pub(crate) struct Welcome(pub(crate) ipc_channel::ipc::IpcBytesReceiver);
+    } else {
+        use ipc_channel::ipc::{IpcBytesSender, IpcReceiver};
 
-/// A greeting as the parent takes it.
-pub(crate) type Received = Greeting<IpcReceiver<Envelope>>;
+        /// What is said to whoever waits for the worker.
+        #[derive(serde::Serialize, serde::Deserialize)]
+        #[serde(bound = "R: Serialize + serde::de::DeserializeOwned")]
+        pub(crate) enum Greeting<R> {
+            /// By the worker.
+            Hello(Hello<R>),
+            /// By ourselves, where it takes more than a connection to end the wait.
+            GiveUp,
+        }
+
+        /// Serialising it cannot fail: a failure would leak the channels in it, and in the end make ipc-channel panic.
+        #[derive(serde::Serialize, serde::Deserialize)]
+        #[serde(bound = "R: Serialize + serde::de::DeserializeOwned")]
+        pub(crate) struct Hello<R> {
+            pub(crate) secret: Secret,
+            pub(crate) to_worker: IpcBytesSender,
+            /// An `IpcBytesReceiver` as the worker has it, an `IpcReceiver<Envelope>` as the parent does: the two travel
+            /// alike, and a set takes receivers of the one kind only, while the worker sends best in the other.
+            pub(crate) from_worker: R,
+        }
+
+        /// A greeting as the parent takes it.
+        pub(crate) type Received = Greeting<IpcReceiver<Envelope>>;
+    }
+}
 
 /// Proves that whoever connects was given the ticket.
 pub(crate) type Secret = [u8; 16];
 
-/// What the worker sends, as a type that ipc-channel decodes. It is made by [`seal`] and never serialised: a
-/// typed `send` takes along what an earlier one, of somebody else's in the same thread, has failed to send.
+/// What the worker sends, as a type that ipc-channel decodes. But on Windows it is made by [`seal`] and never serialised:
+/// a typed `send` takes along what an earlier one, of somebody else's in the same thread, has failed to send.
 pub(crate) struct Envelope(pub(crate) Vec<u8>);
 
 /// What has to come before a message of `len` bytes to make it an [`Envelope`]: its length as postcard, the codec of
 /// ipc-channel, has it. Appended to `message`.
+#[cfg_attr(windows, allow(dead_code, reason = "envelopes are serialised there"))]
 pub(crate) fn seal(len: usize, message: &mut Vec<u8>) {
     let mut rest = len;
     while rest > 0x7f {
@@ -138,6 +162,8 @@ pub(crate) struct Malformed(pub(crate) String);
 
 #[cfg(test)]
 mod tests {
+    use ipc_channel::ipc::IpcReceiver;
+
     use super::*;
 
     #[test]

@@ -16,8 +16,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 
 use pool_link::claims::{Board, SLOTS};
+use pool_link::mapping::Mapping;
 use pool_link::sealed;
-use pool_link::sys::Mapping;
 
 /// How much of a ring is used for what is small: so little that it stays in a cache.
 pub(crate) const NARROW: usize = 512 * 1024;

@@ -27,6 +27,34 @@ pub fn eventually_within(limit: Duration, what: &str, mut is_so: impl FnMut() ->
     }
 }
 
+/// Whether the program runs under Wine, and not on Windows itself: what Wine cannot honour is skipped, with this as the
+/// reason.
+pub fn is_wine() -> bool {
+    crate::sys::is_wine()
+}
+
+/// What a process holds of what a system has only so many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its descriptors, on Windows its handles.
+    pub descriptors: usize,
+    /// Its threads. Not counted on Unix but Linux.
+    pub threads: usize,
+}
+
+impl Held {
+    /// What this process holds now.
+    pub fn here() -> Self {
+        #[cfg(windows)]
+        return Self { descriptors: crate::sys::handles(), threads: crate::sys::threads() };
+        #[cfg(unix)]
+        {
+            let count = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
+            Self { descriptors: count("/dev/fd"), threads: count("/proc/self/task") }
+        }
+    }
+}
+
 /// The state of a process: a letter, as in `ps`. `None` if there is no such process, or this is not Linux.
 pub fn state(pid: u32) -> Option<char> {
     fields(pid)?.chars().next()

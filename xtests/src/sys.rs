@@ -52,3 +52,75 @@ pub(crate) fn fork_with_threads(context: Context) -> Context {
     let fork = unsafe { process_pool::spawn::Fork::new_unchecked() };
     context.start_method(fork)
 }
+
+#[cfg(windows)]
+pub(crate) use windows::{handles, is_wine, threads};
+
+#[cfg(windows)]
+mod windows {
+    use std::mem;
+    use std::ptr;
+
+    use windows_sys::Wdk::System::SystemInformation::NtQuerySystemInformation;
+    use windows_sys::Win32::Foundation::{CloseHandle, INVALID_HANDLE_VALUE, STATUS_INFO_LENGTH_MISMATCH};
+    use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+        CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+    };
+    use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
+
+    /// Whether the program runs under Wine, and not on Windows itself.
+    pub(crate) fn is_wine() -> bool {
+        let name: Vec<u16> = "ntdll.dll\0".encode_utf16().collect();
+        // SAFETY: the name ends with a zero.
+        let ntdll = unsafe { GetModuleHandleW(name.as_ptr()) };
+        // SAFETY: the module is in every process, and the name ends with a zero.
+        unsafe { GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()) }.is_some()
+    }
+
+    /// How many handles this process has. (Wine gives no honest answer to `GetProcessHandleCount`.)
+    pub(crate) fn handles() -> usize {
+        /// `SystemExtendedHandleInformation`: the number of entries, a word, and the entries.
+        const ALL_HANDLES: i32 = 64;
+        /// Of an entry: object, process, handle, and what takes two more.
+        const ENTRY: usize = 5;
+        let mut words = vec![0_usize; 1 << 16];
+        loop {
+            let len = mem::size_of_val(&*words) as u32;
+            // SAFETY: the memory is writable for its length; the length that it would take is not asked for.
+            let status =
+                unsafe { NtQuerySystemInformation(ALL_HANDLES, words.as_mut_ptr().cast(), len, ptr::null_mut()) };
+            if status != STATUS_INFO_LENGTH_MISMATCH {
+                assert_eq!(status, 0, "the system tells of its handles");
+                break;
+            }
+            words.resize(2 * words.len(), 0);
+        }
+        let entries = words[2..].chunks_exact(ENTRY).take(words[0]);
+        entries.filter(|entry| entry[1] == std::process::id() as usize).count()
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads() -> usize {
+        // SAFETY: it takes no memory; of threads the system tells those of all processes.
+        let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
+        assert_ne!(snapshot, INVALID_HANDLE_VALUE, "the system tells of its threads");
+        let mut entry = THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..Default::default() };
+        let mut count = 0;
+        // SAFETY: the snapshot is open, and the entry says its size.
+        let mut more = unsafe { Thread32First(snapshot, &raw mut entry) };
+        while more != 0 {
+            count += usize::from(entry.th32OwnerProcessID == std::process::id());
+            // SAFETY: the same.
+            more = unsafe { Thread32Next(snapshot, &raw mut entry) };
+        }
+        // SAFETY: it is open, and used no more.
+        unsafe { CloseHandle(snapshot) };
+        count
+    }
+}
+
+/// Whether the program runs under Wine, and not on Windows itself.
+#[cfg(not(windows))]
+pub(crate) fn is_wine() -> bool {
+    false
+}

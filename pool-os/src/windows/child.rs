@@ -17,13 +17,10 @@ pub(crate) fn launch(command: Command, parcel: Parcel) -> Result<Running, Launch
     let (stdin, pipe) = bootstrap::open().map_err(LaunchError::io("make a pipe"))?;
     let (words, theirs) = sys::create_pipe(WORDS_BUFFER).map_err(LaunchError::io("make a pipe"))?;
     let job = sys::create_job().map_err(LaunchError::io("make a job"))?;
-    let mut guard = Guard(Some(process::start(&command, &stdin).map_err(LaunchError::Spawn)?));
+    let mut guard = Guard(Some(process::start(&command, &stdin, &job).map_err(LaunchError::Spawn)?));
     // Our copy of the child's end.
     drop(stdin);
     let process = guard.0.as_ref().expect("invariant: it was put there a line above").handle.as_handle();
-    // The child does nothing of ours before the message arrives. A system that allows no job within a job
-    // refuses; then the child's own thread is the whole lifeline.
-    let _ = sys::assign(job.as_handle(), process);
     let target = process.try_clone_to_owned().map_err(LaunchError::io("open the process"))?;
     if let Err(source) = bootstrap::hand_over(process, pipe, &parcel, &theirs) {
         // Handles cannot be put into a process that is ending. That is an exit to report, not a failed start.

@@ -21,9 +21,9 @@ pub(super) struct Process {
     pub(super) handle: OwnedHandle,
 }
 
-/// Starts `command`, whose program is an absolute path, with `stdin` as its standard input. Standard output
-/// and error are this process's own.
-pub(super) fn start(command: &Command, stdin: &OwnedHandle) -> io::Result<Process> {
+/// Starts `command`, whose program is an absolute path, in `job`, with `stdin` as its standard input. Standard output and
+/// error are this process's own.
+pub(super) fn start(command: &Command, stdin: &OwnedHandle, job: &OwnedHandle) -> io::Result<Process> {
     let program = wide(command.get_program())?;
     let mut line = command_line(command)?;
     let environment = environment(command)?;
@@ -35,9 +35,17 @@ pub(super) fn start(command: &Command, stdin: &OwnedHandle) -> io::Result<Proces
     let output = sys::standard_output().map(sys::inheritable).transpose()?;
     let error = sys::standard_error().map(sys::inheritable).transpose()?;
     let streams = [Some(&stdin), output.as_ref(), error.as_ref()];
-    let start =
-        sys::Start { program: &program, line: &mut line, environment: &environment, folder: folder.as_deref() };
-    let (pid, handle) = sys::create_process(start, streams.map(|stream| stream.map(OwnedHandle::as_handle)))?;
+    let streams = streams.map(|stream| stream.map(OwnedHandle::as_handle));
+    let folder = folder.as_deref();
+    let mut start = sys::Start { program: &program, line: &mut line, environment: &environment, folder };
+    let (pid, handle) = match sys::create_process(&mut start, streams, Some(job.as_handle())) {
+        // Nobody has refused but for the job perhaps: this process may be in one that has no others within it. Then the
+        // child's own thread is the whole lifeline.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            sys::create_process(&mut start, streams, None)?
+        }
+        other => other?,
+    };
     Ok(Process { pid, handle })
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::ffi::c_void;
 use std::io;
+use std::marker::PhantomData;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, IntoRawHandle, OwnedHandle, RawHandle};
 use std::ptr;
 use std::time::Duration;
@@ -13,22 +14,23 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Globalization::{CSTR_EQUAL, CSTR_LESS_THAN, CompareStringOrdinal};
 use windows_sys::Win32::System::Console::{
-    GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle,
+    GetConsoleProcessList, GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle,
 };
 use windows_sys::Win32::System::Diagnostics::Debug::{
     GetErrorMode, SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode,
 };
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_BREAKAWAY_OK, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    CreateJobObjectW, JOB_OBJECT_LIMIT_BREAKAWAY_OK, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation, SetInformationJobObject,
 };
 use windows_sys::Win32::System::Pipes::{CreatePipe, PeekNamedPipe};
 use windows_sys::Win32::System::Threading::{
-    CREATE_NEW_PROCESS_GROUP, CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList,
-    EXTENDED_STARTUPINFO_PRESENT, GetCurrentProcess, GetExitCodeProcess, INFINITE,
-    InitializeProcThreadAttributeList, OpenProcess, PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_DUP_HANDLE,
-    PROCESS_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, STARTF_USESTDHANDLES, STARTUPINFOEXW,
-    TerminateProcess, UpdateProcThreadAttribute, WaitForSingleObject,
+    CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_UNICODE_ENVIRONMENT, CreateProcessW,
+    DeleteProcThreadAttributeList, EXTENDED_STARTUPINFO_PRESENT, GetCurrentProcess, GetExitCodeProcess, INFINITE,
+    InitializeProcThreadAttributeList, OpenProcess, PROC_THREAD_ATTRIBUTE_HANDLE_LIST,
+    PROC_THREAD_ATTRIBUTE_JOB_LIST, PROCESS_DUP_HANDLE, PROCESS_INFORMATION, PROCESS_SYNCHRONIZE,
+    PROCESS_TERMINATE, STARTF_USESTDHANDLES, STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute,
+    WaitForSingleObject,
 };
 
 /// A pipe that takes `size` bytes before a writer waits: the end to read from, the end to write to. Neither
@@ -119,18 +121,23 @@ pub(super) struct Start<'a> {
     pub(super) folder: Option<&'a [u16]>,
 }
 
-/// Makes a process that inherits these standard streams, which can be inherited, and no other handle. Returns
-/// its number and a handle to it.
+/// Makes a process that inherits these standard streams, which can be inherited, and no other handle, and that is in `job`
+/// from its first instruction on. Returns its number and a handle to it.
 pub(super) fn create_process(
-    start: Start<'_>,
+    start: &mut Start<'_>,
     streams: [Option<BorrowedHandle<'_>>; 3],
+    job: Option<BorrowedHandle<'_>>,
 ) -> io::Result<(u32, OwnedHandle)> {
     assert!(start.program.ends_with(&[0]) && start.line.ends_with(&[0]), "invariant: text ends with a zero");
     assert!(start.environment.ends_with(&[0, 0]), "invariant: an environment ends with two zeros");
     assert!(start.folder.is_none_or(|folder| folder.ends_with(&[0])), "invariant: text ends with a zero");
     let raw = streams.map(|stream| stream.map_or(ptr::null_mut(), |stream| stream.as_raw_handle()));
     let inherited: Vec<HANDLE> = raw.into_iter().filter(|handle| !handle.is_null()).collect();
-    let mut attributes = Attributes::inherit(&inherited)?;
+    let jobs: Vec<HANDLE> = job.iter().map(AsRawHandle::as_raw_handle).collect();
+    let mut attributes = Attributes::new([
+        (PROC_THREAD_ATTRIBUTE_HANDLE_LIST, &inherited),
+        (PROC_THREAD_ATTRIBUTE_JOB_LIST, &jobs),
+    ])?;
     let mut info = STARTUPINFOEXW::default();
     info.StartupInfo.cb = size_of_val(&info) as u32;
     info.StartupInfo.dwFlags = STARTF_USESTDHANDLES;
@@ -138,7 +145,11 @@ pub(super) fn create_process(
     info.lpAttributeList = attributes.list();
     let mut made = PROCESS_INFORMATION::default();
     // In a group of its own, a worker does not hear the console's Ctrl-C: that is for the parent to decide on.
-    let flags = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT | CREATE_NEW_PROCESS_GROUP;
+    let mut flags = CREATE_UNICODE_ENVIRONMENT | EXTENDED_STARTUPINFO_PRESENT | CREATE_NEW_PROCESS_GROUP;
+    if !has_console() {
+        // A console program would get a window of its own. (For others the flag means nothing.)
+        flags |= CREATE_NO_WINDOW;
+    }
     // SAFETY: all texts end as asserted and live through the call, the line is writable; `info` is the extended
     // form, as the flag says, with an initialised list; `made` is writable.
     check(unsafe {
@@ -159,30 +170,43 @@ pub(super) fn create_process(
     Ok((made.dwProcessId, own(made.hProcess)))
 }
 
-/// A list of one attribute: the handles that a process inherits.
+/// Whether this process has a console, which its children share.
+pub(super) fn has_console() -> bool {
+    let mut pid = 0;
+    // SAFETY: `pid` is writable for one.
+    unsafe { GetConsoleProcessList(&raw mut pid, 1) > 0 }
+}
+
+/// A list of what a process gets: handles of one kind for each attribute. One without any is left out.
 struct Attributes<'a> {
     /// Words, so that it is aligned for whatever the system keeps in it.
     memory: Vec<usize>,
-    /// The list refers to it.
-    _handles: &'a [HANDLE],
+    /// The list refers to them.
+    _handles: PhantomData<&'a [HANDLE]>,
 }
 
 impl<'a> Attributes<'a> {
-    fn inherit(handles: &'a [HANDLE]) -> io::Result<Self> {
+    fn new<const N: usize>(attributes: [(u32, &'a [HANDLE]); N]) -> io::Result<Self> {
         let mut size = 0;
         // SAFETY: without a list it only tells the size; that it "fails" in doing so is documented.
-        let _ = unsafe { InitializeProcThreadAttributeList(ptr::null_mut(), 1, 0, &raw mut size) };
+        let _ = unsafe { InitializeProcThreadAttributeList(ptr::null_mut(), N as u32, 0, &raw mut size) };
         let mut memory = vec![0_usize; size.div_ceil(size_of::<usize>())];
         // SAFETY: the memory is writable for the size that was asked for.
-        check(unsafe { InitializeProcThreadAttributeList(memory.as_mut_ptr().cast(), 1, 0, &raw mut size) })?;
-        let mut attributes = Self { memory, _handles: handles };
-        let (which, len) = (PROC_THREAD_ATTRIBUTE_HANDLE_LIST as usize, size_of_val(handles));
-        let value = handles.as_ptr().cast();
-        // SAFETY: the list is initialised and has room for one; the handles live as long as it, by its lifetime.
         check(unsafe {
-            UpdateProcThreadAttribute(attributes.list(), 0, which, value, len, ptr::null_mut(), ptr::null())
+            InitializeProcThreadAttributeList(memory.as_mut_ptr().cast(), N as u32, 0, &raw mut size)
         })?;
-        Ok(attributes)
+        let mut this = Self { memory, _handles: PhantomData };
+        for (which, handles) in attributes {
+            if handles.is_empty() {
+                continue;
+            }
+            let (which, value, len) = (which as usize, handles.as_ptr().cast(), size_of_val(handles));
+            // SAFETY: the list is initialised and has room for as many; the handles live as long as it, by its lifetime.
+            check(unsafe {
+                UpdateProcThreadAttribute(this.list(), 0, which, value, len, ptr::null_mut(), ptr::null())
+            })?;
+        }
+        Ok(this)
     }
 
     fn list(&mut self) -> *mut c_void {
@@ -257,12 +281,6 @@ pub(super) fn create_job() -> io::Result<OwnedHandle> {
     Ok(job)
 }
 
-/// Puts `process` into `job`.
-pub(super) fn assign(job: BorrowedHandle<'_>, process: BorrowedHandle<'_>) -> io::Result<()> {
-    // SAFETY: both handles are open.
-    check(unsafe { AssignProcessToJobObject(job.as_raw_handle(), process.as_raw_handle()) })
-}
-
 /// Waits for the end of `process`; false if `limit` comes first.
 pub(super) fn wait(process: BorrowedHandle<'_>, limit: Option<Duration>) -> bool {
     let limit = limit.map_or(INFINITE, |limit| limit.as_millis() as u32);
@@ -316,5 +334,6 @@ fn check(ok: i32) -> io::Result<()> {
     if ok == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The exit code of a process that was ended by us, as `std` has it too.
-const KILLED: u32 = 1;
+/// The exit code of a process that was ended by us, which nobody else uses: of the form that the system leaves to
+/// applications.
+const KILLED: u32 = crate::KILLED.cast_unsigned();

@@ -1,6 +1,8 @@
 //! T5 and what ipc-channel does with what it would not send itself: peers that are not of our making.
 
-use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcBytesReceiver, IpcSender};
+#[cfg(not(windows))]
+use ipc_channel::ipc::{IpcBytesSender, IpcReceiver};
 use pool_core::transport::{Closed, Ticket};
 use pool_transport_ipc::Ipc;
 use serde::{Deserialize, Serialize};
@@ -8,19 +10,35 @@ use serde::{Deserialize, Serialize};
 use xtests::transport::tools::{guarded, half};
 
 /// The same on the wire as the crate's own.
+#[cfg(not(windows))]
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Greeting {
     Hello { secret: [u8; 16], to_worker: IpcBytesSender, from_worker: IpcReceiver<Vec<u8>> },
     GiveUp,
 }
 
+/// The same on the wire as the crate's own.
+#[cfg(windows)]
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Greeting {
+    Hello { secret: [u8; 16], back: String },
+    GiveUp,
+}
+
 /// A worker's ends, to send what no `Channel` would.
 pub(crate) struct RawWorker {
-    pub(crate) receiver: IpcBytesReceiver,
-    pub(crate) sender: IpcSender<Vec<u8>>,
+    #[cfg(not(windows))]
+    receiver: IpcBytesReceiver,
+    sender: IpcSender<Vec<u8>>,
+    /// Waits for what this worker receives from, which the parent sends if it takes it in.
+    #[cfg(windows)]
+    welcome: Option<std::thread::JoinHandle<IpcBytesReceiver>>,
+    #[cfg(windows)]
+    receiver: Option<IpcBytesReceiver>,
 }
 
 impl RawWorker {
+    #[cfg(not(windows))]
     pub(crate) fn connect(name: &str, secret: [u8; 16]) -> Self {
         let (to_worker, receiver) = ipc::bytes_channel().unwrap();
         let (sender, from_worker) = ipc::channel().unwrap();
@@ -29,7 +47,33 @@ impl RawWorker {
         Self { receiver, sender }
     }
 
+    #[cfg(windows)]
+    pub(crate) fn connect(name: &str, secret: [u8; 16]) -> Self {
+        let (server, back) = ipc::IpcOneShotServer::new().unwrap();
+        let welcome = std::thread::spawn(move || server.accept().unwrap().1);
+        let sender = IpcSender::<Greeting>::connect(name.to_owned()).unwrap();
+        sender.send(Greeting::Hello { secret, back }).unwrap();
+        Self { sender: sender.to_opaque().to(), welcome: Some(welcome), receiver: None }
+    }
+
+    /// Receives a message of the parent's.
+    pub(crate) fn recv(&self) -> Vec<u8> {
+        #[cfg(not(windows))]
+        return self.receiver.recv().unwrap();
+        #[cfg(windows)]
+        self.receiver.as_ref().unwrap().recv().unwrap()
+    }
+
+    /// A worker that is taken in.
     pub(crate) fn of(ticket: &Ticket) -> Self {
+        #[cfg(windows)]
+        {
+            let mut worker = Self::connect(&name(ticket), secret(ticket));
+            // What comes before that is read together with the greeting, and lies there.
+            worker.receiver = worker.welcome.take().map(|welcome| welcome.join().unwrap());
+            worker
+        }
+        #[cfg(not(windows))]
         Self::connect(&name(ticket), secret(ticket))
     }
 
@@ -55,8 +99,8 @@ fn an_end_in_the_middle_of_a_frame_is_told_apart() {
             let (_link, events, ticket) = half(&Ipc::new());
             let worker = RawWorker::of(&ticket);
             worker.send(&[&3_u32.to_le_bytes()[..], b"abc", rest].concat());
-            drop(worker);
             assert_eq!(events.next_frame(), b"abc");
+            drop(worker);
             assert_eq!(events.next_closed(), Closed::Truncated, "{rest:?}");
         }
     });
@@ -74,7 +118,7 @@ fn a_frame_beyond_the_limit_ends_the_link_and_nothing_after_it_is_read() {
             assert_eq!(events.next_frame(), b"ok");
             let Closed::Malformed(why) = events.next_closed() else { panic!("not malformed") };
             assert!(why.contains(&length.to_string()) && why.contains("1000"), "{why}");
-            assert_eq!(worker.receiver.recv().unwrap()[0], 2, "the worker is told of the end");
+            assert_eq!(worker.recv()[0], 2, "the worker is told of the end");
             link.close();
             drop(link);
             assert!(events.lock().is_empty());
@@ -100,20 +144,12 @@ fn what_is_no_message_of_ours_ends_the_link() {
 fn what_is_no_envelope_ends_the_link() {
     guarded("no envelope", || {
         let (_link, events, ticket) = half(&Ipc::new());
-        let (to_worker, _receiver) = ipc::bytes_channel().unwrap();
-        let (sender, from_worker) = ipc::bytes_channel().unwrap();
-        let hello = BytesHello::Hello { secret: secret(&ticket), to_worker, from_worker };
-        IpcSender::connect(name(&ticket)).unwrap().send(hello).unwrap();
-        sender.send(&[0xff; 30]).unwrap();
+        let worker = RawWorker::of(&ticket);
+        // More bytes are announced than there are.
+        worker.sender.to_opaque().to::<[u8; 4]>().send([0xff, 0xff, 0x7f, 0]).unwrap();
         let Closed::Malformed(why) = events.next_closed() else { panic!("not malformed") };
         assert!(why.contains("none"), "{why}");
     });
-}
-
-/// A greeting whose second channel takes bytes, enveloped or not.
-#[derive(Serialize, Deserialize)]
-enum BytesHello {
-    Hello { secret: [u8; 16], to_worker: IpcBytesSender, from_worker: IpcBytesReceiver },
 }
 
 #[cfg(target_os = "linux")]

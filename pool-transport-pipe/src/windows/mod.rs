@@ -2,7 +2,7 @@
 //!
 //! Anonymous pipes cannot be waited for here, so each link has two threads: one blocks in reads and delivers,
 //! one blocks in writes. Both are called back with `CancelSynchronousIo`. The link
-//! cannot be driven, and as yet there is no claim page.
+//! cannot be driven.
 
 mod blocking;
 mod sys;

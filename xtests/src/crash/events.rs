@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pool_core::error::{BreakReason, CodecStep, Exit, StartError, TaskError};
+use pool_core::error::{BreakReason, Cause, CodecStep, Exit, StartError, TaskError};
 use pool_core::{RestartLimit, SubmitError};
 use process_pool::Bytes;
 
 use super::deeds::{self, Deed, Trap};
-use super::scene::{self, Scene, lost, not_carried, right, settled, works};
+use super::scene::{self, Scene, lost, lost_by, not_carried, right, settled, works};
 use super::{Event, Held, Seen, Setting, parent, sys};
 use crate::gate::{Gate, PATIENCE};
 use crate::processes::{is_there, parent_of};
@@ -32,12 +32,14 @@ pub const EVENTS: &[Event] = &[
     any("a worker is killed at random instants", random_instants),
     any("the task exits with code 0", |s| does(s, Deed::Exit(0), lost(&[Exit::Code(0)]))),
     any("the task exits with code 3", |s| does(s, Deed::Exit(3), lost(&[Exit::Code(3)]))),
-    any("the task aborts", |s| does(s, Deed::Abort, lost(ABORTED))),
-    any("the task accesses memory that is not there", |s| does(s, Deed::Trespass, lost(&[Exit::Signal(11)]))),
+    any("the task aborts", |s| does(s, Deed::Abort, lost_by(ABORTED))),
+    any("the task accesses memory that is not there", |s| {
+        does(s, Deed::Trespass, lost_by(&[Cause::AccessViolation]))
+    }),
     Event {
         name: "the task overflows its stack",
-        play: |s| does(s, Deed::OverflowStack, lost(OVERFLOWN)),
-        unfit: |_| sys::is_wine().then_some("Wine keeps a process without a stack in its debugger"),
+        play: |s| does(s, Deed::OverflowStack, lost_by(OVERFLOWN)),
+        unfit: |_| crate::sys::is_wine().then_some("Wine keeps a process without a stack in its debugger"),
     },
     any("the task panics", |s| {
         does(s, Deed::Panic, |outcome| match outcome {
@@ -45,7 +47,7 @@ pub const EVENTS: &[Event] = &[
                 Ok("panicked, with its message".into())
             }
             // Built so that a panic is an abort.
-            other if cfg!(panic = "abort") => lost(ABORTED)(other),
+            other if cfg!(panic = "abort") => lost_by(ABORTED)(other),
             other => Err(format!("{other:?}")),
         })
     }),
@@ -54,7 +56,9 @@ pub const EVENTS: &[Event] = &[
     any("the argument cannot be decoded", |s| {
         trapped(s, Trap::CannotBeDecoded, not_carried(CodecStep::DecodeArgument))
     }),
-    any("the worker crashes while it decodes the argument", |s| trapped(s, Trap::KillsWhoDecodes, lost(ABORTED))),
+    any("the worker crashes while it decodes the argument", |s| {
+        trapped(s, Trap::KillsWhoDecodes, lost_by(ABORTED))
+    }),
     any("the result cannot be encoded", |s| {
         answers(s, Trap::CannotBeEncoded, not_carried(CodecStep::EncodeResult))
     }),
@@ -92,10 +96,11 @@ pub const EVENTS: &[Event] = &[
 
 const LARGE: usize = 64 << 20;
 
-/// How a worker ends that is killed, and one that aborts. (Elsewhere the systems say it by an exit code.)
-const KILLED: &[Exit] = &[Exit::Signal(9)];
-const ABORTED: &[Exit] = &[Exit::Signal(6)];
-const OVERFLOWN: &[Exit] = &[Exit::Signal(6), Exit::Signal(11)];
+/// How a worker ends that somebody kills. (On Windows whoever does it chooses the exit code, and most choose this.)
+const KILLED: &[Exit] = if cfg!(windows) { &[Exit::Code(1)] } else { &[Exit::Signal(9)] };
+const ABORTED: &[Cause] = &[Cause::Abort];
+const OVERFLOWN: &[Cause] =
+    if cfg!(windows) { &[Cause::StackOverflow] } else { &[Cause::Abort, Cause::AccessViolation] };
 
 const fn any(name: &'static str, play: fn(&Setting<'_>) -> Held<Seen>) -> Event {
     Event { name, play, unfit: |_| None }

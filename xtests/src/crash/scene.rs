@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pool_core::error::{CodecStep, Exit, TaskError};
+use pool_core::error::{Cause, CodecStep, Exit, TaskError};
 use pool_core::{Builder, Executor, TaskHandle};
 use process_pool::Bytes;
 
@@ -231,7 +231,16 @@ pub(super) fn works_if_known(setting: &Setting<'_>) -> impl FnOnce(Outcome) -> H
 /// A judge: it was lost, and the worker ended in one of these ways.
 pub(super) fn lost(exits: &'static [Exit]) -> impl FnOnce(Outcome) -> Held<String> {
     move |outcome| match outcome {
-        Err(TaskError::WorkerLost(lost)) if exits.contains(&lost.exit) || !cfg!(unix) => {
+        Err(TaskError::WorkerLost(lost)) if exits.contains(&lost.exit) => Ok(format!("lost: {}", lost.exit)),
+        Err(error) => Err(format!("it failed otherwise: {error}")),
+        Ok(_) => Err("it has a result".to_owned()),
+    }
+}
+
+/// A judge: lost, by one of these.
+pub(super) fn lost_by(causes: &'static [Cause]) -> impl FnOnce(Outcome) -> Held<String> {
+    move |outcome| match outcome {
+        Err(TaskError::WorkerLost(lost)) if causes.contains(&lost.exit.cause()) => {
             Ok(format!("lost: {}", lost.exit))
         }
         Err(error) => Err(format!("it failed otherwise: {error}")),

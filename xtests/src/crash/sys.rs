@@ -72,18 +72,9 @@ mod unix {
 #[cfg(windows)]
 mod windows {
     use windows_sys::Win32::Foundation::CloseHandle;
-    use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
     use windows_sys::Win32::System::Threading::{
         GetCurrentProcess, OpenProcess, PROCESS_TERMINATE, TerminateProcess,
     };
-
-    pub(crate) fn is_wine() -> bool {
-        let name: Vec<u16> = "ntdll.dll\0".encode_utf16().collect();
-        // SAFETY: the name ends with a zero.
-        let ntdll = unsafe { GetModuleHandleW(name.as_ptr()) };
-        // SAFETY: the module is in every process, and the name ends with a zero.
-        unsafe { GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()) }.is_some()
-    }
 
     /// Kills a worker whose handle the pool has, so that its number is its own.
     pub(crate) fn kill(pid: u32) -> Result<(), String> {
@@ -128,14 +119,6 @@ mod windows {
     pub(crate) fn leave_heir() -> u32 {
         unreachable!("such events are unfit here")
     }
-}
-
-/// Whether this is not Windows itself.
-pub(super) fn is_wine() -> bool {
-    #[cfg(windows)]
-    return windows::is_wine();
-    #[cfg(not(windows))]
-    false
 }
 
 /// Makes this process the one that orphans among its descendants go to: not every system has somebody who waits for

@@ -17,9 +17,9 @@ use crate::gate::{Gate, Visitor};
 /// How a worker ends that was sent this.
 fn ended_by(signal: Signal) -> Exit {
     match signal {
-        _ if cfg!(windows) => Exit::Code(1),
-        Signal::Kill => Exit::Signal(9),
-        Signal::Terminate => Exit::Signal(15),
+        // There is nothing else.
+        Signal::Terminate if cfg!(unix) => Exit::Signal(15),
+        Signal::Kill | Signal::Terminate => Exit::KILLED,
     }
 }
 

@@ -8,6 +8,7 @@ mod bounds;
 mod calls;
 mod cancel;
 mod context;
+mod flat;
 mod handles;
 mod ladder;
 #[cfg(target_os = "linux")]
@@ -398,7 +399,7 @@ const STRESS: &[Case] = cases![
 ];
 
 /// Starting and ending four hundred processes takes its time where that is slow.
-const LONG: &[Case] = cases![workers::two_hundred_pools_come_and_go];
+const LONG: &[Case] = cases![workers::two_hundred_pools_come_and_go, flat::calls_pools_and_crashes_leave_nothing];
 
 #[cfg(target_os = "linux")]
 const LEAKS: &[Case] = cases![

@@ -95,7 +95,9 @@ pub(crate) fn a_successor_is_there_before_the_last_call_is_done(subject: &Subjec
 
 pub(crate) fn no_worker_runs_more_calls_than_it_may(subject: &Subject) {
     let pool = subject.builder().max_workers(2).max_tasks_per_child(3).build().expect("a pool");
-    let handles: Vec<_> = (0..300).map(|_| submit(&pool, pid, ())).collect();
+    // Not the process's number, which another may have soon.
+    let worker = |()| process_pool::task::worker_id().expect("a worker has one").0;
+    let handles: Vec<_> = (0..300).map(|_| submit(&pool, worker, ())).collect();
     let mut most = 0;
     while !handles.iter().all(TaskHandle::done) {
         most = most.max(pool.workers());

@@ -15,11 +15,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const PROMPTLY: Duration = Duration::from_secs(4);
 
 /// How a worker ends that the pool has killed.
-pub(crate) const KILLED: Exit = if cfg!(windows) { Exit::Code(1) } else { Exit::Signal(9) };
+pub(crate) const KILLED: Exit = Exit::KILLED;
 
 /// Whether the pipe's parent knows which of the calls it has sent were started. Where it does not, every call
 /// that was sent to a lost worker is lost with it.
-pub(crate) const CLAIMS: bool = cfg!(target_os = "linux");
+pub(crate) const CLAIMS: bool = cfg!(any(target_os = "linux", windows));
 
 /// Gives up early, and pauses briefly before it does.
 pub(crate) fn impatient(builder: Builder) -> Builder {
