@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use crate::error::BuildError;
 use crate::function::Tasks;
 use crate::spawner::{Entry, SpawnError, Spawner};
 use crate::transport::Transport;
@@ -62,6 +63,16 @@ const START_METHODS: &[(&str, &str)] =
 /// The transports there are.
 const TRANSPORTS: &[&str] = &["pipe", "ipc", "shm"];
 
+/// Those that not every system has, whatever is compiled in; and what to use instead.
+const NOT_HERE: &[(&str, &str)] = &[
+    #[cfg(not(unix))]
+    ("forkserver", "exec"),
+    #[cfg(not(unix))]
+    ("fork", "exec"),
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    ("shm", "pipe"),
+];
+
 /// The default start method, on every platform.
 const DEFAULT_METHOD: &str = "exec";
 
@@ -92,6 +103,16 @@ pub enum ContextError {
         what: &'static str,
         /// The name, which is the feature's too.
         name: String,
+    },
+    /// The name is known, but this system does not have what it names.
+    #[error("there is no {what} `{name}` on this system: use `{instead}`")]
+    NotHere {
+        /// `"start method"` or `"transport"`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What every system has.
+        instead: &'static str,
     },
 }
 
@@ -145,40 +166,67 @@ impl Context {
         Self { transport: Choice::Value(Box::new(transport)), ..self }
     }
 
-    /// Finds what the names mean.
-    pub(crate) fn resolve(self) -> Result<Backends, ResolveError> {
+    /// Whether this system, and this program, have what the context is made of. Starts nothing.
+    ///
+    /// # Errors
+    /// What is lacking, as [`Builder::build`](crate::Builder::build) would say it: [`BuildError::Context`] or
+    /// [`BuildError::Spawn`] for a name that is not compiled in, or does not exist on this system, or in a program that
+    /// has not called `init()`; [`BuildError::Spawn`] or [`BuildError::Transport`] for a value that this system lacks what
+    /// it takes for.
+    pub fn supported(&self) -> Result<(), BuildError> {
+        match &self.start_method {
+            Choice::Value(spawner) => spawner.supported(),
+            Choice::Named(name) => start_method(name)?.supported(),
+        }?;
+        match &self.transport {
+            Choice::Value(transport) => has(transport.as_ref()),
+            Choice::Named(name) => has(way(name)?.as_ref()),
+        }
+    }
+
+    /// Finds what the names mean, and that this system has it.
+    pub(crate) fn resolve(self) -> Result<Backends, BuildError> {
         let spawner = match self.start_method {
             Choice::Value(spawner) => spawner,
-            Choice::Named(name) => {
-                let known = REGISTRY.get().ok_or(ResolveError::Spawn(SpawnError::InitNotCalled))?;
-                let found = known.start_methods.iter().find(|method| method.name == name);
-                (found.ok_or_else(|| missing("start method", &name))?.make)()
-            }
+            Choice::Named(name) => start_method(&name)?,
         };
         let transport = match self.transport {
             Choice::Value(transport) => transport,
-            Choice::Named(name) => {
-                let known = REGISTRY.get().ok_or(ResolveError::Spawn(SpawnError::InitNotCalled))?;
-                let found = known.ways.iter().find(|way| way.name == name);
-                (found.ok_or_else(|| missing("transport", &name))?.make)()
-            }
+            Choice::Named(name) => way(&name)?,
         };
+        spawner.supported()?;
+        has(transport.as_ref())?;
         Ok((spawner, transport))
     }
+}
+
+fn has(transport: &dyn Transport) -> Result<(), BuildError> {
+    let name = || transport.name().to_owned();
+    transport.supported().map_err(|why| BuildError::Transport { name: name(), why })
+}
+
+fn start_method(name: &str) -> Result<Box<dyn Spawner>, BuildError> {
+    let known = REGISTRY.get().ok_or(SpawnError::InitNotCalled)?;
+    let found = known.start_methods.iter().find(|method| method.name == name);
+    Ok((found.ok_or_else(|| missing("start method", name))?.make)())
+}
+
+fn way(name: &str) -> Result<Box<dyn Transport>, BuildError> {
+    let known = REGISTRY.get().ok_or(SpawnError::InitNotCalled)?;
+    let found = known.ways.iter().find(|way| way.name == name);
+    Ok((found.ok_or_else(|| missing("transport", name))?.make)())
 }
 
 /// What a context stands for.
 pub(crate) type Backends = (Box<dyn Spawner>, Box<dyn Transport>);
 
-/// Why a context did not come to anything.
-#[derive(Debug)]
-pub(crate) enum ResolveError {
-    Spawn(SpawnError),
-    Context(ContextError),
-}
-
-fn missing(what: &'static str, name: &str) -> ResolveError {
-    ResolveError::Context(ContextError::NotCompiledIn { what, name: name.to_owned() })
+fn missing(what: &'static str, name: &str) -> ContextError {
+    let not_here = NOT_HERE.iter().find(|(other, _)| *other == name);
+    let name = name.to_owned();
+    match not_here {
+        Some((_, instead)) => ContextError::NotHere { what, name, instead },
+        None => ContextError::NotCompiledIn { what, name },
+    }
 }
 
 impl Default for Context {
@@ -234,13 +282,11 @@ fn unknown<'a>(
     ContextError::Unknown { what, name: name.to_owned(), known: known.join(", ") }
 }
 
-/// The names of the contexts that this program can use: every start method with every transport that its
-/// `init()` made known. Empty before `init()`.
+/// The names of the contexts that this program can use here: every start method with every transport that its
+/// `init()` made known, and that this system [supports](Context::supported). Empty before `init()`.
 pub fn available() -> Vec<String> {
     let Some(known) = REGISTRY.get() else { return Vec::new() };
-    let pair = |method: &StartMethod| {
-        let name = method.name;
-        known.ways.iter().map(move |way| format!("{name}+{}", way.name))
-    };
-    known.start_methods.iter().flat_map(pair).collect()
+    let ways: Vec<_> = known.ways.iter().filter(|way| (way.make)().supported().is_ok()).collect();
+    let methods = known.start_methods.iter().filter(|method| (method.make)().supported().is_ok());
+    methods.flat_map(|method| ways.iter().map(|way| format!("{}+{}", method.name, way.name))).collect()
 }

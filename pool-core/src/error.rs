@@ -163,6 +163,14 @@ pub enum BuildError {
     /// A name that is not that of a context.
     #[error(transparent)]
     Context(#[from] crate::context::ContextError),
+    /// This system does not have what the transport's links are made of.
+    #[error("the transport `{name}` does not work on this system: {why}")]
+    Transport {
+        /// The transport.
+        name: String,
+        /// What is lacking.
+        why: io::Error,
+    },
     /// No worker could ever start.
     #[error(transparent)]
     Spawn(#[from] SpawnError),

@@ -78,7 +78,7 @@ use serde::de::DeserializeOwned;
 use crate::WorkerId;
 use crate::call::{Argument, Call, Origin};
 use crate::codec::Codec;
-use crate::context::{Context, ContextError, ResolveError};
+use crate::context::Context;
 use crate::cores::cores;
 use crate::driver::{Pool, Settings, call_queue_bound};
 use crate::error::{
@@ -332,10 +332,7 @@ impl Builder {
         if self.max_memory_per_child.is_some() && resident_memory().is_none() {
             return Err(BuildError::Unsupported("max_memory_per_child"));
         }
-        let (spawner, transport) = self.context.resolve().map_err(|error| match error {
-            ResolveError::Spawn(error) => BuildError::Spawn(error),
-            ResolveError::Context(error) => BuildError::Context(error),
-        })?;
+        let (spawner, transport) = self.context.resolve()?;
         let initializer = match self.initializer {
             None => None,
             Some((native, encode)) => {
@@ -434,12 +431,6 @@ fn share_out(settings: &mut WorkerSettings, spawner: &dyn Spawner) -> Result<Sur
 
 /// The most bytes of settings that travel with a ticket, encoded. Only an environment can come to so much.
 const SETTINGS_MAX: usize = 32 * 1024;
-
-impl From<ContextError> for ResolveError {
-    fn from(error: ContextError) -> Self {
-        Self::Context(error)
-    }
-}
 
 /// Says how many workers a pool has whose builder does not.
 const WORKERS_VARIABLE: &str = "PROCESS_POOL_WORKERS";

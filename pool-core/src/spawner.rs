@@ -120,6 +120,14 @@ pub enum SpawnError {
          name a worker program with `Exec::program(path)`"
     )]
     ForeignImage,
+    /// This system does not have the start method.
+    #[error("there is no start method `{name}` on this system: {why}")]
+    Unsupported {
+        /// The start method.
+        name: &'static str,
+        /// What it lacks, and what to use instead.
+        why: &'static str,
+    },
     /// Something else.
     #[error("{what}: {source}")]
     Other {
@@ -195,6 +203,15 @@ pub trait Spawner: fmt::Debug + Send + Sync {
 
     /// What this spawner can do. Constant.
     fn caps(&self) -> SpawnerCaps;
+
+    /// Whether this system has what this start method takes. Asked when a pool is built, and by
+    /// [`Context::supported`](crate::Context::supported). Changes nothing.
+    ///
+    /// # Errors
+    /// [`SpawnError::Unsupported`], if it has not.
+    fn supported(&self) -> Result<(), SpawnError> {
+        Ok(())
+    }
 
     /// Gets ready, and says what is already known to stand in the way of starting workers. Called once for
     /// each pool, on the thread that builds it, before the pool has a thread of its own.

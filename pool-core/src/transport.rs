@@ -393,6 +393,15 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// The worker's half, which takes this transport's tickets.
     fn connector(&self) -> Box<dyn Connector>;
 
+    /// Whether this system has what links are made of. Asked when a pool is built, and by
+    /// [`Context::supported`](crate::Context::supported). Changes nothing.
+    ///
+    /// # Errors
+    /// What it lacks, and what to use instead; usually of the kind [`Unsupported`](io::ErrorKind::Unsupported).
+    fn supported(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes ready what links have in common, so that the first of them is opened sooner. Called when a pool is built,
     /// and not relied on: [`open`](Self::open) makes what is missing.
     ///

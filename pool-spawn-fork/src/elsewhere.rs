@@ -1,7 +1,5 @@
 //! Systems that cannot fork: the names are there, so that a program need not be written twice, and say so.
 
-use std::io;
-
 use pool_core::spawner::{Arrival, Entry, OnExit, SpawnError, Spawner, SpawnerCaps, Worker};
 use pool_core::transport::Ticket;
 use pool_core::worker::WorkerEntry;
@@ -49,12 +47,16 @@ macro_rules! unsupported {
                 SpawnerCaps::full()
             }
 
+            fn supported(&self) -> Result<(), SpawnError> {
+                Err(SpawnError::Unsupported { name: $name, why: "it cannot copy a process; use `exec`" })
+            }
+
             fn prepare(&self, _: WorkerEntry) -> Result<(), SpawnError> {
-                Err(no_fork())
+                self.supported()
             }
 
             fn spawn(&self, _: Ticket, _: OnExit) -> Result<Box<dyn Worker>, SpawnError> {
-                Err(no_fork())
+                self.supported().map(|()| unreachable!("invariant: it is not supported"))
             }
         }
     };
@@ -62,11 +64,6 @@ macro_rules! unsupported {
 
 unsupported!(ForkServer, FORK_SERVER);
 unsupported!(Fork, FORK);
-
-fn no_fork() -> SpawnError {
-    let source = io::Error::new(io::ErrorKind::Unsupported, "this system cannot copy a process: use `exec`");
-    SpawnError::Other { what: "fork a worker process", source }
-}
 
 /// The worker's half of [`ForkServer`]: no process ever is one.
 #[derive(Clone, Copy, Debug, Default)]

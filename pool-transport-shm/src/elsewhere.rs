@@ -26,8 +26,8 @@ impl Connector for ShmConnector {
 pub(crate) struct Host;
 
 impl Host {
-    pub(crate) fn is_supported() -> bool {
-        false
+    pub(crate) fn supported() -> io::Result<()> {
+        Err(unsupported())
     }
 
     pub(crate) fn prepare(&self, _: Duration) -> io::Result<()> {

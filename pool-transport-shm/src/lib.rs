@@ -77,7 +77,7 @@ impl Shm {
     /// Whether links can be opened on this system at all: on Linux, unless the kernel is older than 3.17 or a filter
     /// keeps this process from `memfd_create`. Asked once.
     pub fn is_supported() -> bool {
-        Host::is_supported()
+        Host::supported().is_ok()
     }
 
     /// Sets the largest frame, in bytes, of links opened from now on; at most 4 GiB less two bytes.
@@ -117,6 +117,10 @@ impl Transport for Shm {
 
     fn connector(&self) -> Box<dyn Connector> {
         Box::new(ShmConnector)
+    }
+
+    fn supported(&self) -> io::Result<()> {
+        Host::supported()
     }
 
     fn prepare(&self) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The parent's side: what opens links, and their rings.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -26,10 +26,27 @@ impl Default for Host {
 }
 
 impl Host {
-    pub(crate) fn is_supported() -> bool {
-        static IS_SUPPORTED: OnceLock<bool> = OnceLock::new();
-        // A file has no pages before it is written to.
-        *IS_SUPPORTED.get_or_init(|| Segment::create().is_ok())
+    pub(crate) fn supported() -> io::Result<()> {
+        /// What the system has said: it does not change its mind.
+        static REFUSAL: OnceLock<Option<(ErrorKind, String)>> = OnceLock::new();
+        let refusal = match REFUSAL.get() {
+            Some(known) => known,
+            // A file has no pages before it is written to.
+            None => match Segment::create() {
+                Ok(_) => REFUSAL.get_or_init(|| None),
+                Err(error) if is_refusal(&error) => {
+                    REFUSAL.get_or_init(|| Some((error.kind(), error.to_string())))
+                }
+                // A shortage, which passes, and says nothing about the system.
+                Err(_) => return Ok(()),
+            },
+        };
+        match refusal {
+            None => Ok(()),
+            Some((kind, why)) => {
+                Err(io::Error::new(*kind, format!("it gives no memory to share ({why}): use `pipe`")))
+            }
+        }
     }
 
     pub(crate) fn prepare(&self, spin: Duration) -> io::Result<()> {
@@ -61,6 +78,11 @@ impl Host {
         let end = WorkerEnd { frame_max, segment: segment_fd, hear: worker_read, ring: worker_write };
         Ok((link, end.into_ticket()))
     }
+}
+
+/// Whether `memfd_create` is not there, lacks what is asked for, or is forbidden by a filter.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput | ErrorKind::PermissionDenied)
 }
 
 /// The parent's ends of the rings of one link.

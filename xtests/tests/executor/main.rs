@@ -330,6 +330,7 @@ const SIGNALS: &[Case] = &[];
 
 const WORKERS: &[Case] = cases![
     workers::contexts_are_chosen_by_name,
+    workers::what_a_system_lacks_is_told_before_a_pool_is_built,
     workers::contexts_are_chosen_by_value,
     workers::a_program_without_init_gets_an_error,
     workers::sizes_of_zero_are_refused,

@@ -1,19 +1,18 @@
 //! Workers: how many there are, when they start, when they are replaced; initializers; pools in pools.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use process_pool::carry::{Ipc, Pipe, Shm};
 use process_pool::context::ContextError;
 use process_pool::error::{BreakReason, Exit, StartError};
-use process_pool::spawn::Exec;
-#[cfg(unix)]
-use process_pool::spawn::{Fork, ForkServer};
+use process_pool::spawn::{Exec, Fork, ForkServer};
 use process_pool::spawner::{OnExit, Signal, SpawnError, Spawner, SpawnerCaps, Worker};
-use process_pool::transport::Ticket;
+use process_pool::transport::{Connector, Link, LinkEvents, Ticket, Transport};
 use process_pool::worker::WorkerEntry;
 use process_pool::{
     BrokenPool, BuildError, Context, Executor, RestartLimit, Shutdown, SubmitError, TaskError, TaskHandle,
@@ -37,6 +36,73 @@ pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
             Err(ContextError::Unknown { what: found, .. }) => assert_eq!(found, what),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// By name and by value: what this system has, and what it has not and why.
+pub(crate) fn what_a_system_lacks_is_told_before_a_pool_is_built(subject: &Subject) {
+    let named = named_context;
+    named(&subject.context).supported().expect("it is here");
+    assert!(Context::default().supported().is_ok());
+    // As the message says, too.
+    let refused = |context: fn() -> Context, says: &str| {
+        let told = context().supported().expect_err("it is not here").to_string();
+        assert!(told.contains(says), "{told}");
+        let built = Executor::builder().context(context()).build().expect_err("not built").to_string();
+        assert_eq!(built, told);
+    };
+    for name in ["fork", "forkserver"].map(|method| format!("{method}+pipe")) {
+        let supported = named(&name).supported();
+        match supported {
+            Ok(()) => assert!(cfg!(unix) && process_pool::available().contains(&name)),
+            Err(BuildError::Context(ContextError::NotHere { what, instead, .. })) => {
+                assert!(cfg!(not(unix)) && (what, instead) == ("start method", "exec"));
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    if cfg!(not(unix)) {
+        refused(|| named_context("fork+pipe"), "there is no start method `fork` on this system: use `exec`");
+        refused(|| Context::new(Fork::new(), Pipe::new()), "there is no start method `fork` on this system");
+        refused(|| Context::new(ForkServer::new(), Pipe::new()), "no start method `forkserver` on this system");
+    }
+    if !Shm::is_supported() {
+        refused(|| Context::new(Exec::new(), Shm::new()), "the transport `shm` does not work on this system");
+        assert!(!process_pool::available().contains(&"exec+shm".to_owned()));
+    }
+    // One of the user's own, which is nowhere at home.
+    refused(
+        || Context::new(Exec::new(), Nowhere(Pipe::new())),
+        "the transport `nowhere` does not work on this system: somewhere else",
+    );
+}
+
+fn named_context(name: &str) -> Context {
+    name.parse().expect("known")
+}
+
+#[derive(Debug)]
+struct Nowhere(Pipe);
+
+impl Transport for Nowhere {
+    fn name(&self) -> &str {
+        "nowhere"
+    }
+
+    fn frame_max(&self) -> usize {
+        Transport::frame_max(&self.0)
+    }
+
+    fn connector(&self) -> Box<dyn Connector> {
+        self.0.connector()
+    }
+
+    fn supported(&self) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "somewhere else"))
+    }
+
+    fn open(&self, _: Arc<dyn LinkEvents>) -> io::Result<(Box<dyn Link>, Ticket)> {
+        panic!("it was refused before")
     }
 }
 
