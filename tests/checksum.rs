@@ -221,7 +221,9 @@ fn a_directory_that_cannot_be_read_costs_only_itself() {
     assert_eq!(text(&output.stdout), text(&expected(&[folder.join("good")])));
     let report = text(&output.stderr);
     assert_eq!(report.lines().count(), 1, "{report}");
-    assert!(report.contains("ddd: File name too long"), "{report}");
+    // In the words of the C library.
+    let says = ["File name too long", "Filename too long"];
+    assert!(says.iter().any(|says| report.contains(&format!("ddd: {says}"))), "{report}");
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -363,7 +365,7 @@ mod processes {
         let (code, report) = end(child);
         assert_eq!(report.lines().count(), 1, "{report}");
         assert!(report.starts_with(&format!("checksum: {}: worker ", poison.display())), "{report}");
-        assert!(report.trim_end().ends_with("signal 9"), "{report}");
+        assert!(report.trim_end().ends_with("signal 9, killed"), "{report}");
         assert_eq!(code, Some(1));
     }
 

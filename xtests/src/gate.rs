@@ -114,11 +114,23 @@ impl Visitor {
     pub fn pass(self) {}
 
     /// Whether the process has ended, or does within `limit`; so that the system has closed its end.
+    ///
+    /// # Panics
+    /// If the system says something else.
     pub fn is_gone_within(&self, limit: Duration) -> bool {
-        let waited = self.stream.set_read_timeout(Some(limit)).and_then(|()| (&self.stream).read(&mut [0]));
-        match waited {
-            Ok(count) => count == 0,
-            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let waited = self.stream.set_read_timeout(Some(left)).and_then(|()| (&self.stream).read(&mut [0]));
+            return match waited {
+                Ok(count) => count == 0,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::ConnectionReset => true,
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => false,
+                    io::ErrorKind::Interrupted => continue,
+                    _ => panic!("process {} cannot be waited for: {error}", self.pid),
+                },
+            };
         }
     }
 }

@@ -259,6 +259,9 @@ fn nothing_of_the_door_is_inherited(_: &Subject) {
 }
 
 fn a_door_without_descriptors_opens_when_there_are_some(_: &Subject) {
+    if cfg!(target_env = "musl") {
+        skip("with this C library a process that has no descriptor left cannot start another");
+    }
     let (pool, invitations) = kit::pool(1);
     let invitation = invitations.issue().expect("an invitation");
     let before = getrlimit(Resource::Nofile);
