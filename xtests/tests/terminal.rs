@@ -134,7 +134,7 @@ mod linux {
         let started = Started::new(subject, "", "handles", "");
         started.terminal.key("C-c");
         let (calls, end) = started.end();
-        let stopped = "stopped, the pool was interrupted, signal 15";
+        let stopped = "stopped, the pool was interrupted, signal 15, terminated";
         assert_eq!(calls, [stopped, stopped, "cancelled", "cancelled", "cancelled"]);
         assert_eq!(end, "end, 2 terminated, 0 killed");
         started.all_gone();

@@ -213,8 +213,8 @@ pub(crate) fn workers_are_in_groups_of_their_own(subject: &Subject) {
     {
         let group = |()| rustix::process::getpgrp().as_raw_nonzero().get().cast_unsigned();
         let pool = subject.pool(1);
+        // So it is not this process's, which may be one of another namespace, and have no number here.
         assert_eq!(run(&pool, group, ()), run(&pool, pid, ()));
-        assert_ne!(run(&pool, group, ()), group(()));
     }
     #[cfg(not(unix))]
     skip(&format!("{}: the system does not tell a process its group", subject.context));
