@@ -75,12 +75,24 @@ fn is_missing(name: &str) {
     let (method, way) = name.split_once('+').expect("both");
     let has_method = START_METHODS.contains(&(method, true));
     let missing = if has_method { way } else { method };
-    match Executor::builder().context(context).build() {
-        Err(BuildError::Context(error @ ContextError::NotCompiledIn { .. })) => {
-            assert!(error.to_string().contains(&format!("the feature `{missing}`")), "{error}");
-        }
+    let error = match Executor::builder().context(context).build() {
+        Err(BuildError::Context(error)) => error,
         other => panic!("{name}: {other:?}"),
-    }
+    };
+    let says = if is_here(missing) {
+        assert!(matches!(error, ContextError::NotCompiledIn { .. }), "{name}: {error:?}");
+        format!("the feature `{missing}`")
+    } else {
+        assert!(matches!(error, ContextError::NotHere { .. }), "{name}: {error:?}");
+        format!("`{missing}` on this system")
+    };
+    assert!(error.to_string().contains(&says), "{error}");
+}
+
+/// Whether this system has it, if it is compiled in.
+fn is_here(name: &str) -> bool {
+    let (of_unix, of_linux) = (["fork", "forkserver"].contains(&name), name == "shm");
+    (cfg!(unix) || !of_unix) && (cfg!(any(target_os = "linux", target_os = "android")) || !of_linux)
 }
 
 fn the_default_is_the_same_whatever_is_compiled_in() {
