@@ -18,27 +18,20 @@ use crate::wire::{Envelope, Secret};
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{IpcBytesReceiver, IpcBytesSender, IpcReceiver};
 
+#[cfg_attr(windows, path = "rendezvous/ends_windows.rs")]
+mod ends;
+
 cfg_if::cfg_if! {
-    if #[cfg(windows)] {
-        #[path = "rendezvous_windows.rs"]
-        mod place;
-        pub(crate) use place::{ToParent, Wake, wake_up_call};
-    } else if #[cfg(not(target_os = "macos"))] {
+    if #[cfg(all(unix, not(target_os = "macos")))] {
         #[path = "rendezvous_socket.rs"]
         mod place;
     } else {
-        #[path = "rendezvous_other.rs"]
+        #[path = "rendezvous_named.rs"]
         mod place;
     }
 }
 
-cfg_if::cfg_if! {
-    if #[cfg(not(windows))] {
-        mod ends;
-        pub(crate) use ends::{ToParent, Wake, wake_up_call};
-    }
-}
-
+pub(crate) use ends::{ToParent, Wake, greet, wake_up_call};
 pub(crate) use place::{Door, Server, remove};
 
 /// Who has come.
@@ -52,7 +45,7 @@ pub(crate) enum Met {
 /// The worker, if the secret is right.
 pub(crate) struct Caller {
     pub(crate) secret: Secret,
-    ends: place::Ends,
+    ends: ends::Ends,
 }
 
 /// What a worker has: what it receives from, what it sends by.
@@ -64,18 +57,13 @@ pub(crate) type ParentEnds = (IpcBytesSender, IpcReceiver<Envelope>);
 impl Caller {
     /// Makes it the worker.
     pub(crate) fn into_ends(self) -> io::Result<ParentEnds> {
-        place::complete(self.ends)
+        ends::complete(self.ends)
     }
 }
 
 /// The server that a worker connects to, its door, and its name.
 pub(crate) fn open() -> io::Result<(Server, Door, String)> {
     place::serve()
-}
-
-/// Connects to the server called `name`, and says hello.
-pub(crate) fn greet(name: &str, secret: Secret) -> io::Result<WorkerEnds> {
-    place::greet(name, secret)
 }
 
 /// Calls into ipc-channel, which answers some failures and whatever is malformed with a panic.

@@ -27,12 +27,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::{Met, contained};
+use super::{Met, contained, ends};
 use crate::wire::Received;
-
-pub(super) use super::ends::{complete, greet};
-
-pub(super) type Ends = super::ParentEnds;
 
 /// What waits for the worker. It has all the descriptors that it will take to let one in: a pool whose links were
 /// opened does not find out later that there are too few.
@@ -95,7 +91,7 @@ impl Server {
         // Makes room for what comes out of the channel; and if more is to come, that is not the worker's, and this
         // is the end.
         drop((listener, accepted, handles, sender));
-        contained(|| super::ends::met(receiver.recv()))
+        contained(|| receiver.recv().map(|greeting| ends::met(receiver, greeting)))
     }
 }
 
@@ -113,7 +109,7 @@ fn relay() -> io::Result<(OwnedFd, IpcReceiver<Received>)> {
     });
     remove(&name);
     let (ours, theirs) = connected?;
-    Ok((ours, super::ends::retyped(theirs)?))
+    Ok((ours, ends::retyped(theirs)?))
 }
 
 /// The name of a socket to be, in a directory that is made for it and that nobody else may enter.

@@ -29,6 +29,9 @@ cfg_if::cfg_if! {
             GiveUp,
         }
 
+        /// A greeting as the parent takes it.
+        pub(crate) type Received = Greeting;
+
         /// The answer: what the worker receives from. Serialising it cannot fail, as with the other systems' greeting.
         #[derive(serde::Serialize, serde::Deserialize)]
         pub(crate) struct Welcome(pub(crate) ipc_channel::ipc::IpcBytesReceiver);

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcBytesSender, IpcReceiver, IpcSender};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,8 +9,8 @@ use serde::de::DeserializeOwned;
 use super::{Caller, Met, ParentEnds, WorkerEnds, contained, place, plain};
 use crate::wire::{Greeting, Hello, Received, Secret, seal};
 
-/// See [`greet`](super::greet).
-pub(super) fn greet(name: &str, secret: Secret) -> io::Result<WorkerEnds> {
+/// Connects to the server called `name`, and says hello.
+pub(crate) fn greet(name: &str, secret: Secret) -> io::Result<WorkerEnds> {
     let (to_worker, receiver) = contained(ipc::bytes_channel)??;
     let (sender, from_worker) = contained(ipc::bytes_channel)??;
     let connected = contained(|| IpcSender::connect(name.to_owned()))?;
@@ -22,18 +21,21 @@ pub(super) fn greet(name: &str, secret: Secret) -> io::Result<WorkerEnds> {
     Ok((receiver, ToParent(sender)))
 }
 
-/// Who has come with this greeting.
-pub(super) fn met(greeting: Result<Received, IpcError>) -> Result<Met, IpcError> {
-    Ok(match greeting? {
+/// The parent's ends of both.
+pub(super) type Ends = ParentEnds;
+
+/// Who has come with this greeting, over a connection that is not needed any more.
+pub(super) fn met(_: IpcReceiver<Received>, greeting: Received) -> Met {
+    match greeting {
         Greeting::Hello(Hello { secret, to_worker, from_worker }) => {
             Met::Caller(Caller { secret, ends: (to_worker, from_worker) })
         }
         Greeting::GiveUp => Met::Knock,
-    })
+    }
 }
 
 /// Both are there.
-pub(super) fn complete(ends: ParentEnds) -> io::Result<ParentEnds> {
+pub(super) fn complete(ends: Ends) -> io::Result<ParentEnds> {
     Ok(ends)
 }
 

@@ -1,4 +1,4 @@
-//! macOS: a name that the system keeps, and forgets with the server.
+//! Windows and macOS: a name that the system keeps, and forgets with the server.
 
 use std::io;
 use std::thread;
@@ -6,12 +6,8 @@ use std::thread;
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 
-use super::{Met, contained};
+use super::{Met, contained, ends};
 use crate::wire::Received;
-
-pub(super) use super::ends::{complete, greet};
-
-pub(super) type Ends = super::ParentEnds;
 
 /// What waits for the worker.
 pub(crate) struct Server(IpcOneShotServer<Received>);
@@ -28,7 +24,7 @@ pub(super) fn serve() -> io::Result<(Server, Door, String)> {
 impl Server {
     /// Waits for the worker, or a [knock](Door::knock), and takes its greeting.
     pub(crate) fn accept(self) -> io::Result<Result<Met, IpcError>> {
-        contained(|| super::ends::met(self.0.accept().map(|(_, greeting)| greeting)))
+        contained(|| self.0.accept().map(|(connection, greeting)| ends::met(connection, greeting)))
     }
 }
 
