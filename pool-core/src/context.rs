@@ -201,8 +201,7 @@ impl Context {
 }
 
 fn has(transport: &dyn Transport) -> Result<(), BuildError> {
-    let name = || transport.name().to_owned();
-    transport.supported().map_err(|why| BuildError::Transport { name: name(), why })
+    transport.supported().map_err(|why| BuildError::Transport { name: transport.name().to_owned(), why })
 }
 
 fn start_method(name: &str) -> Result<Box<dyn Spawner>, BuildError> {

@@ -47,11 +47,17 @@ impl Held {
     pub fn here() -> Self {
         #[cfg(windows)]
         return Self { descriptors: crate::sys::handles(), threads: crate::sys::threads() };
-        #[cfg(unix)]
-        {
-            let count = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
-            Self { descriptors: count("/dev/fd"), threads: count("/proc/self/task") }
-        }
+        #[cfg(target_os = "linux")]
+        return Self::of(std::process::id());
+        #[cfg(all(unix, not(target_os = "linux")))]
+        Self { descriptors: std::fs::read_dir("/dev/fd").map_or(0, Iterator::count), threads: 0 }
+    }
+
+    /// What a process holds now; nothing, if there is none.
+    #[cfg(target_os = "linux")]
+    pub fn of(pid: u32) -> Self {
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
+        Self { descriptors: count("fd"), threads: count("task") }
     }
 }
 

@@ -171,7 +171,7 @@ pub(super) fn create_process(
 }
 
 /// Whether this process has a console, which its children share.
-pub(super) fn has_console() -> bool {
+fn has_console() -> bool {
     let mut pid = 0;
     // SAFETY: `pid` is writable for one.
     unsafe { GetConsoleProcessList(&raw mut pid, 1) > 0 }

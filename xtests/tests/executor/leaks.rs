@@ -4,16 +4,10 @@ use std::collections::BTreeSet;
 
 use process_pool::{Context, Executor};
 use xtests::calls::{exit, lost, run, same, submit};
-use xtests::processes::{eventually, parent_of};
+use xtests::processes::{Held, eventually, parent_of};
 use xtests::runner::{Subject, skip};
 
 use crate::tools::all_there;
-
-/// How many descriptors and threads a process has.
-fn held(pid: u32) -> (usize, usize) {
-    let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-    (count("fd"), count("task"))
-}
 
 /// Who starts the workers, all of which are there then.
 fn starter(pool: &Executor) -> u32 {
@@ -25,7 +19,7 @@ fn starter(pool: &Executor) -> u32 {
 pub(crate) fn calls_and_deaths_leave_no_descriptor_and_no_thread(subject: &Subject) {
     let pool = subject.pool(2);
     let at_first = starter(&pool);
-    let look = || (held(std::process::id()), held(at_first));
+    let look = || (Held::here(), Held::of(at_first));
     let before = look();
     let results = pool.map(same, 0..10_000).collect::<Result<Vec<_>, _>>().expect("results");
     assert_eq!(results, (0..10_000).collect::<Vec<_>>());

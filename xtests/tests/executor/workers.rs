@@ -41,8 +41,7 @@ pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
 
 /// By name and by value: what this system has, and what it has not and why.
 pub(crate) fn what_a_system_lacks_is_told_before_a_pool_is_built(subject: &Subject) {
-    let named = named_context;
-    named(&subject.context).supported().expect("it is here");
+    named_context(&subject.context).supported().expect("it is here");
     assert!(Context::default().supported().is_ok());
     // As the message says, too.
     let refused = |context: fn() -> Context, says: &str| {
@@ -52,8 +51,7 @@ pub(crate) fn what_a_system_lacks_is_told_before_a_pool_is_built(subject: &Subje
         assert_eq!(built, told);
     };
     for name in ["fork", "forkserver"].map(|method| format!("{method}+pipe")) {
-        let supported = named(&name).supported();
-        match supported {
+        match named_context(&name).supported() {
             Ok(()) => assert!(cfg!(unix) && process_pool::available().contains(&name)),
             Err(BuildError::Context(ContextError::NotHere { what, instead, .. })) => {
                 assert!(cfg!(not(unix)) && (what, instead) == ("start method", "exec"));
