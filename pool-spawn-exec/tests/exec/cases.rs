@@ -15,6 +15,7 @@ pub(crate) fn all() -> Vec<Case> {
             the_largest_ticket_fits_and_a_larger_one_is_refused,
         ),
         ("arguments_and_environment_arrive", arguments_and_environment_arrive),
+        ("names_and_arguments_may_hold_anything", names_and_arguments_may_hold_anything),
         ("a_death_before_arriving_is_reported", a_death_before_arriving_is_reported),
         ("long_last_words_are_cut", long_last_words_are_cut),
         ("a_killed_worker_is_reported_at_once", a_killed_worker_is_reported_at_once),
@@ -48,6 +49,35 @@ fn arguments_and_environment_arrive() {
     let text = read_all(reader);
     assert!(!text.contains(','), "no arguments but the name: {text}");
     started.report();
+}
+
+fn names_and_arguments_may_hold_anything() {
+    let folder = std::env::temp_dir().join(format!("pool exec {} & größer, 日本語", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let program = folder.join(format!("ein Wörker (✓) %PATH% $HOME{}", std::env::consts::EXE_SUFFIX));
+    std::fs::copy(std::env::current_exe().expect("a path"), &program).expect("a copy of this program");
+    let args = [
+        "",
+        " ",
+        "two words",
+        "tab\t",
+        "\"",
+        r"C:\",
+        r"C:\a b\",
+        r#"\\" \\\"#,
+        "größer 日本 \u{1f980}",
+        "*",
+        "%PATH%",
+        "^&|<>",
+    ];
+    let exec = Exec::program(&program).args(args).env("FLAVOUR", "süß & \"sauer\" 酸");
+    let (started, reader) = start_with_pipe(&exec, "surroundings", b"");
+    let text = read_all(reader);
+    assert_eq!(started.report().exit, Exit::Code(0));
+    let expected = format!("{:?} {:?}", [&["-"], &args[..]].concat(), Ok::<_, ()>("süß & \"sauer\" 酸"));
+    let (_, expected) = expected.split_once(", ").expect("a program's name, and arguments");
+    assert!(text.ends_with(expected), "{text}\n{expected}");
+    std::fs::remove_dir_all(&folder).expect("removed");
 }
 
 fn a_death_before_arriving_is_reported() {
