@@ -231,9 +231,10 @@ pub(crate) mod sys {
         waitid(WaitId::Pid(pid), look).is_ok() && kill_process(pid, Signal::KILL).is_ok()
     }
 
-    #[cfg(not(unix))]
-    pub(crate) fn kill_if_there(_pid: u32) -> bool {
-        crate::runner::skip("killing by process id is not done here");
+    /// Kills a descendant of this process.
+    #[cfg(windows)]
+    pub(crate) fn kill_if_there(pid: u32) -> bool {
+        crate::sys::kill_descendant(pid)
     }
 
     pub(crate) fn kill(_pid: u32) {}

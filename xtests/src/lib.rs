@@ -29,6 +29,8 @@
 //! ```
 
 pub mod calls;
+#[cfg(windows)]
+pub mod console;
 pub mod context;
 pub mod crash;
 pub mod gate;

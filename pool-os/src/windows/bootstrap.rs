@@ -67,6 +67,8 @@ pub fn arrive() -> Arrival {
         Ok(pipe) => pipe,
         Err(error) => return Arrival::Unusable(format!("cannot set up standard input: {error}")),
     };
+    // If the system refuses, a Ctrl-Break ends the worker, which costs its call: no reason not to work.
+    let _ = sys::leave_ctrl_break_to_the_parent();
     arrive_from(&pipe)
 }
 

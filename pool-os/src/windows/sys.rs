@@ -14,7 +14,8 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::Globalization::{CSTR_EQUAL, CSTR_LESS_THAN, CompareStringOrdinal};
 use windows_sys::Win32::System::Console::{
-    GetConsoleProcessList, GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetStdHandle,
+    CTRL_BREAK_EVENT, GetConsoleProcessList, GetStdHandle, STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE,
+    SetConsoleCtrlHandler, SetStdHandle,
 };
 use windows_sys::Win32::System::Diagnostics::Debug::{
     GetErrorMode, SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SetErrorMode,
@@ -32,6 +33,7 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_TERMINATE, STARTF_USESTDHANDLES, STARTUPINFOEXW, TerminateProcess, UpdateProcThreadAttribute,
     WaitForSingleObject,
 };
+use windows_sys::core::BOOL;
 
 /// A pipe that takes `size` bytes before a writer waits: the end to read from, the end to write to. Neither
 /// can be inherited.
@@ -316,6 +318,17 @@ pub(super) fn crash_silently() {
     let mode = unsafe { GetErrorMode() };
     // SAFETY: the same; what is added are flags that are there for this.
     unsafe { SetErrorMode(mode | SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
+}
+
+/// Keeps Ctrl-Break, which reaches every process at a console whatever its group, from ending this one. Handlers that are
+/// set later are asked first.
+pub(super) fn leave_ctrl_break_to_the_parent() -> io::Result<()> {
+    unsafe extern "system" fn take(event: u32) -> BOOL {
+        (event == CTRL_BREAK_EVENT).into()
+    }
+
+    // SAFETY: the function is there as long as the process, and any thread may call it: it touches nothing.
+    check(unsafe { SetConsoleCtrlHandler(Some(take), 1) })
 }
 
 /// Ends this process at once.

@@ -13,6 +13,7 @@ use super::{Event, Held, Seen, Setting, parent, sys};
 use crate::gate::{Gate, PATIENCE};
 use crate::processes::{is_there, parent_of};
 use crate::random::Random;
+use crate::runner::KILLED_FROM_OUTSIDE;
 
 /// All of them.
 pub const EVENTS: &[Event] = &[
@@ -96,8 +97,7 @@ pub const EVENTS: &[Event] = &[
 
 const LARGE: usize = 64 << 20;
 
-/// How a worker ends that somebody kills. (On Windows whoever does it chooses the exit code, and most choose this.)
-const KILLED: &[Exit] = if cfg!(windows) { &[Exit::Code(1)] } else { &[Exit::Signal(9)] };
+const KILLED: &[Exit] = &[KILLED_FROM_OUTSIDE];
 const ABORTED: &[Cause] = &[Cause::Abort];
 const OVERFLOWN: &[Cause] =
     if cfg!(windows) { &[Cause::StackOverflow] } else { &[Cause::Abort, Cause::AccessViolation] };

@@ -16,7 +16,7 @@ use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, wait_at};
 use xtests::processes::eventually;
 use xtests::random::Random;
-use xtests::runner::{Subject, skip};
+use xtests::runner::{KILLED_FROM_OUTSIDE, Subject, skip};
 
 use crate::tools::{all_there, file, kill, kill_if_there, leave_trace, traces};
 
@@ -40,7 +40,7 @@ pub(crate) fn a_killed_busy_worker_costs_its_call_only(subject: &Subject) {
     let queued: Vec<_> = (0..20).map(|n| submit(&pool, same, n)).collect();
     kill(doomed.pid);
     let lost = lost(victim.result());
-    assert_eq!((lost.exit, lost.pid), (Exit::Signal(9), Some(doomed.pid)));
+    assert_eq!((lost.exit, lost.pid), (KILLED_FROM_OUTSIDE, Some(doomed.pid)));
     assert!(lost.task.contains("wait_at"), "{}", lost.task);
     // The neighbour still waits, so these are done by the replacement.
     for (n, handle) in (0..).zip(queued) {
@@ -208,7 +208,7 @@ pub(crate) fn an_idle_workers_death_breaks_a_pool_that_is_to_break(subject: &Sub
     kill(run(&pool, pid, ()));
     eventually("the pool is broken", || pool.broken().is_some());
     let broken = pool.broken().expect("looked at before");
-    assert!(matches!(&*broken.reason, BreakReason::WorkerLost { exit: Exit::Signal(9), .. }), "{broken}");
+    assert!(matches!(&*broken.reason, BreakReason::WorkerLost { exit: KILLED_FROM_OUTSIDE, .. }), "{broken}");
     assert!(matches!(pool.submit(same, 1), Err(SubmitError::Broken(_))));
 }
 
@@ -237,7 +237,7 @@ pub(crate) fn a_kill_amid_a_large_argument_loses_nothing_that_had_not_started(su
     let big: Vec<_> =
         (0..3).map(|n| submit(&pool, |bytes: Bytes| bytes.len(), Bytes::from(vec![n; 8 << 20]))).collect();
     kill(visitor.pid);
-    assert_eq!(lost(long.result()).exit, Exit::Signal(9));
+    assert_eq!(lost(long.result()).exit, KILLED_FROM_OUTSIDE);
     assert!(big.into_iter().all(|handle| handle.result().is_ok_and(|length| length == 8 << 20)));
 }
 

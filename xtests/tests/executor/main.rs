@@ -5,6 +5,8 @@
 
 mod admission;
 mod bounds;
+#[cfg(windows)]
+mod breaks;
 mod calls;
 mod cancel;
 mod context;
@@ -324,8 +326,11 @@ const SIGNALS: &[Case] = cases![
     signals::the_parents_signals_are_left_alone,
 ];
 
+#[cfg(windows)]
+const SIGNALS: &[Case] = cases![breaks::ctrl_break_ends_no_worker];
+
 /// Elsewhere the system does not tell.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 const SIGNALS: &[Case] = &[];
 
 const WORKERS: &[Case] = cases![
@@ -400,7 +405,11 @@ const STRESS: &[Case] = cases![
 ];
 
 /// Starting and ending four hundred processes takes its time where that is slow.
-const LONG: &[Case] = cases![workers::two_hundred_pools_come_and_go, flat::calls_pools_and_crashes_leave_nothing];
+const LONG: &[Case] = cases![
+    workers::two_hundred_pools_come_and_go,
+    workers::seventy_workers_work_and_end_at_once,
+    flat::calls_pools_and_crashes_leave_nothing,
+];
 
 #[cfg(target_os = "linux")]
 const LEAKS: &[Case] = cases![

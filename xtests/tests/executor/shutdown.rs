@@ -9,7 +9,7 @@ use process_pool::{Executor, Shutdown, SubmitError, TaskError, TaskHandle};
 use xtests::calls::{exit, lost, pid, run, same, submit};
 use xtests::gate::{Gate, PATIENCE, Visitor, wait_at};
 use xtests::processes::eventually;
-use xtests::runner::Subject;
+use xtests::runner::{KILLED_FROM_OUTSIDE, Subject};
 
 use crate::tools::{Act, Whim, kill};
 
@@ -142,7 +142,7 @@ pub(crate) fn what_is_queued_at_a_worker_that_dies_after_shutdown_is_done(subjec
     let queued: Vec<_> = (0..10).map(|n| submit(&pool, same, n)).collect();
     pool.shutdown(NO_WAIT);
     kill(visitor.pid);
-    assert_eq!(lost(running.result()).exit, Exit::Signal(9));
+    assert_eq!(lost(running.result()).exit, KILLED_FROM_OUTSIDE);
     assert!(queued.into_iter().all(|handle| handle.result().is_ok()));
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn kill_workers_ends_what_runs_and_cancels_the_rest(subject: &Subject
         let lost = lost(handle.result());
         assert!(visitors.iter().any(|visitor| Some(visitor.pid) == lost.pid));
         if cfg!(unix) {
-            assert_eq!(lost.exit, Exit::Signal(9));
+            assert_eq!(lost.exit, Exit::KILLED);
         }
     }
     assert!(queued.into_iter().all(|handle| matches!(handle.result(), Err(TaskError::Cancelled))));

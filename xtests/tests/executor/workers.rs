@@ -22,7 +22,7 @@ use xtests::context::USUAL_TRANSPORT;
 use xtests::gate::{Gate, wait_at};
 use xtests::runner::{Subject, skip};
 
-use crate::tools::{Act, Whim, file, leave_trace, traces};
+use crate::tools::{Act, Whim, file, kill, leave_trace, traces};
 
 /// `mp_context`, by name.
 pub(crate) fn contexts_are_chosen_by_name(subject: &Subject) {
@@ -276,6 +276,23 @@ pub(crate) fn there_are_never_more_workers_than_allowed(subject: &Subject) {
     }
     assert_eq!((pids.len(), passed), (3, 45));
     assert!(handles.into_iter().all(|handle| handle.result().is_ok()));
+}
+
+/// A wait of Windows' is for 64 handles at most, of CPython's for 63 processes.
+pub(crate) fn seventy_workers_work_and_end_at_once(subject: &Subject) {
+    const MANY: usize = 70;
+    let (pool, gate) = (subject.pool(MANY), Gate::new());
+    let mut handles: Vec<_> = (0..MANY).map(|_| submit(&pool, wait_at, gate.port())).collect();
+    let visitors = gate.arrivals(MANY);
+    let pids: BTreeSet<_> = visitors.iter().map(|visitor| visitor.pid).collect();
+    assert_eq!(pids.len(), MANY);
+    assert_eq!(pids, pool.worker_pids().into_iter().collect());
+    // The ends of the last are seen as those of the first.
+    pids.iter().for_each(|pid| kill(*pid));
+    let dead: BTreeSet<_> = handles.drain(..).map(|handle| lost(handle.result()).pid).collect();
+    assert_eq!(dead, pids.into_iter().map(Some).collect());
+    drop(visitors);
+    assert_eq!(run(&pool, same, 7), 7);
 }
 
 /// CPython: `test_max_tasks_per_child`.
