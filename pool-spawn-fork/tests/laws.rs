@@ -4,8 +4,14 @@
 #[cfg(unix)]
 fn main() {
     use pool_spawn_fork::{Fork, ForkServer, ForkServerEntry};
+    use xtests::processes::is_emulated;
+    use xtests::runner::CANNOT_FORK;
     use xtests::spawner::Candidate;
 
+    if is_emulated() {
+        println!("skipped: {CANNOT_FORK}");
+        return;
+    }
     xtests::spawner::main(&[
         Candidate::new("forkserver", ForkServer::new).entry(ForkServerEntry),
         Candidate::new("fork", Fork::new),

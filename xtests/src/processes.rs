@@ -33,6 +33,23 @@ pub fn is_wine() -> bool {
     crate::sys::is_wine()
 }
 
+/// Whether another program plays the processor for this one, with threads of its own in this process: those are no
+/// program's to end, and so nothing here can be forked.
+pub fn is_emulated() -> bool {
+    // The emulator has the system's answers for `/proc/self` and for the process's number say what is emulated.
+    std::fs::read_link("/proc/thread-self/exe")
+        .is_ok_and(|program| program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("qemu-")))
+}
+
+/// Whether to leave out what an emulator does not honour, which is printed.
+pub fn emulator_lacks(what: &str) -> bool {
+    let lacks = is_emulated();
+    if lacks {
+        println!("skipped: under the emulator {what}");
+    }
+    lacks
+}
+
 /// What a process holds of what a system has only so many of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -89,8 +106,7 @@ pub fn leads_a_session(pid: u32) -> bool {
 
 /// Whether it runs, or could. Who waits for an orphan, and when, is not the pool's to decide.
 ///
-/// On Windows always false: a number may be somebody else's by now, so nobody is asked; the pool's job object ends
-/// what is left.
+/// On Windows only if it has this program: a number may be somebody else's by now.
 pub fn is_there(pid: u32) -> bool {
     match state(pid) {
         Some('Z' | 'X') => false,
@@ -119,7 +135,12 @@ fn is_known(pid: u32) -> bool {
     pid.is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
-#[cfg(any(windows, target_os = "linux"))]
+#[cfg(windows)]
+fn is_known(pid: u32) -> bool {
+    crate::sys::runs_this_program(pid)
+}
+
+#[cfg(target_os = "linux")]
 fn is_known(_: u32) -> bool {
     false
 }

@@ -5,10 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pool_core::error::Exit;
 use pool_core::transport::LinkCaps;
 use pool_core::{Builder, Executor};
 use process_pool::carry::{Ipc, Pipe, Shm};
 
+use crate::processes::is_emulated;
 use crate::trial::{self, Trial};
 use crate::{context, leaks};
 
@@ -66,6 +68,9 @@ macro_rules! last_name {
     ($name:ident) => { stringify!($name) };
     ($first:ident :: $($rest:ident)::+) => { $crate::last_name!($($rest)::+) };
 }
+
+/// Why nothing is forked where [`is_emulated`](crate::processes::is_emulated).
+pub const CANNOT_FORK: &str = "a process cannot be forked here: the emulator has a thread in it";
 
 /// What a case is about: one context, and a directory to itself.
 #[derive(Debug)]
@@ -129,6 +134,10 @@ impl Subject {
     }
 }
 
+/// How a worker ends that [`kill_if_there`] has killed. (On Windows whoever kills chooses the exit code, and most choose
+/// this one.)
+pub const KILLED_FROM_OUTSIDE: Exit = if cfg!(windows) { Exit::Code(1) } else { Exit::Signal(9) };
+
 /// Kills a process of this case's, whoever started it, by the system's hardest means; false if it is not there.
 ///
 /// A process id that is no longer that of a process of the case may be anybody's: it is left alone.
@@ -149,6 +158,11 @@ pub fn main_with(contexts: &[String], cases: &[Case]) -> ! {
     trial::main(&all.collect::<Vec<_>>())
 }
 
+/// Why no case of this context can be run here, if so.
+fn cannot_be_played(context: &str) -> Option<String> {
+    (context.starts_with("fork") && is_emulated()).then(|| CANNOT_FORK.to_owned())
+}
+
 /// The case, for this context.
 fn trial_of<'a>(context: &'a str, case: &'a Case) -> Trial<'a> {
     let run = move |dir: &Path| (case.run)(&Subject { context: context.to_owned(), dir: dir.to_owned() });
@@ -156,7 +170,7 @@ fn trial_of<'a>(context: &'a str, case: &'a Case) -> Trial<'a> {
         |(only, about)| (only != context).then(|| format!("about {about}, not the context: run with {only}"));
     Trial {
         watchdog: case.watchdog,
-        beside_the_point: case.only.and_then(elsewhere),
+        beside_the_point: case.only.and_then(elsewhere).or_else(|| cannot_be_played(context)),
         known_failing: case.known_failing,
         ..Trial::new(format!("{context}::{}", case.name), run)
     }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use pool_core::spawner::{ExitReport, SpawnError, Spawner, Worker};
 use pool_core::transport::{Handle, Ticket};
 use pool_spawn_fork::{Fork, ForkServer};
+use xtests::processes::is_emulated;
+use xtests::runner::CANNOT_FORK;
 
 use crate::jobs;
 
@@ -97,6 +99,11 @@ pub(crate) fn main(cases: &[Case]) {
         cases.iter().map(|(name, ..)| name.as_str()).filter(|name| wanted(name) && !has("--ignored")).collect();
     if has("--list") {
         chosen.iter().for_each(|name| println!("{name}: test"));
+        return;
+    }
+    if is_emulated() {
+        chosen.iter().for_each(|name| println!("test {name} ... ignored, {CANNOT_FORK}"));
+        println!("\ntest result: {} ignored", chosen.len());
         return;
     }
     let failed: Vec<&str> = chosen.iter().copied().filter(|name| !passes(name)).collect();

@@ -234,7 +234,9 @@ mod raw {
             // ipc-channel waits for the rest, and nothing can wake it there.
             link.close();
             drop(ours);
-            assert_eq!(events.next_closed(), Closed::Ours);
+            let why = events.next_closed();
+            // It was in the middle of the message when the link was closed, or has looked at what had come after that.
+            assert!(matches!(why, Closed::Ours | Closed::Io(_)), "{why:?}");
         });
     }
 }

@@ -15,7 +15,8 @@ use super::bench::Bench;
 use super::cases::end;
 use super::tools::read_all;
 use crate::leaks::Inventory;
-use crate::processes::{eventually, state};
+use crate::processes::{eventually, is_emulated, state};
+use crate::runner::skip;
 use crate::scarce::Descriptors;
 
 /// What this process's descriptors refer to.
@@ -142,6 +143,11 @@ pub(super) fn no_descriptor_left_is_a_shortage_and_passes(bench: &Bench<'_>) {
 }
 
 pub(super) fn a_large_parent_starts_workers_as_fast(bench: &Bench<'_>) {
+    if is_emulated() {
+        skip(
+            "under the emulator a process that shares its parent's memory until it is another program has a copy of it",
+        );
+    }
     let spawner = bench.spawner();
     end(&bench.start_up(&*spawner, "idle").0);
     let small = fastest(bench, &*spawner);
