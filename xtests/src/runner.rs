@@ -69,7 +69,7 @@ macro_rules! last_name {
     ($first:ident :: $($rest:ident)::+) => { $crate::last_name!($($rest)::+) };
 }
 
-/// Why nothing is forked where [`is_emulated`](crate::processes::is_emulated).
+/// Why nothing is forked where [`is_emulated`].
 pub const CANNOT_FORK: &str = "a process cannot be forked here: the emulator has a thread in it";
 
 /// What a case is about: one context, and a directory to itself.
