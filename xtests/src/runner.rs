@@ -158,9 +158,44 @@ pub fn main_with(contexts: &[String], cases: &[Case]) -> ! {
     trial::main(&all.collect::<Vec<_>>())
 }
 
-/// Why no case of this context can be run here, if so.
-fn cannot_be_played(context: &str) -> Option<String> {
-    (context.starts_with("fork") && is_emulated()).then(|| CANNOT_FORK.to_owned())
+/// What an emulator does not honour: the cases, and why. Where it has an answer of its own there, nothing is learnt.
+const LACKING: &[(&str, &[&str])] = &[
+    ("it finds the C library by a variable of the environment", &["an_environment_can_be_cleared"]),
+    (
+        "a process that shares its parent's memory until it is another program has a copy, so nobody hears why it is none",
+        &[
+            "a_folder_that_is_gone_is_named",
+            "a_file_without_an_interpreter_is_no_program",
+            "a_script_whose_interpreter_is_missing_is_no_program",
+            "a_program_that_vanishes_after_the_pool_was_built_is_missed",
+            "wherever_processes_run_out_the_error_says_so",
+        ],
+    ),
+    (
+        "a limit of the address space bounds nobody",
+        &["a_worker_that_takes_too_much_memory_costs_its_call", "a_task_that_exhausts_its_memory_is_lost"],
+    ),
+    ("every program handles signals", &["workers_hear_signals_that_their_parent_does_not"]),
+    (
+        "every program has a thread more",
+        &[
+            "a_program_that_begins_with_init_has_room_for_descriptors",
+            "a_worker_has_but_one_thread",
+            "a_worker_has_pools_of_its_own_and_does_not_hand_its_invitation_on",
+        ],
+    ),
+];
+
+/// Why this case cannot be run here, if so.
+fn cannot_be_played(context: &str, case: &str) -> Option<String> {
+    if !is_emulated() {
+        return None;
+    }
+    if context.starts_with("fork") {
+        return Some(CANNOT_FORK.to_owned());
+    }
+    let (why, _) = LACKING.iter().find(|(_, cases)| cases.contains(&case))?;
+    Some(format!("under the emulator {why}"))
 }
 
 /// The case, for this context.
@@ -170,7 +205,7 @@ fn trial_of<'a>(context: &'a str, case: &'a Case) -> Trial<'a> {
         |(only, about)| (only != context).then(|| format!("about {about}, not the context: run with {only}"));
     Trial {
         watchdog: case.watchdog,
-        beside_the_point: case.only.and_then(elsewhere).or_else(|| cannot_be_played(context)),
+        beside_the_point: case.only.and_then(elsewhere).or_else(|| cannot_be_played(context, case.name)),
         known_failing: case.known_failing,
         ..Trial::new(format!("{context}::{}", case.name), run)
     }
