@@ -184,6 +184,13 @@ const LACKING: &[(&str, &[&str])] = &[
             "a_worker_has_pools_of_its_own_and_does_not_hand_its_invitation_on",
         ],
     ),
+    (
+        "the emulator needs descriptors and a thread of its own for every program, and aborts where there are none",
+        &[
+            "wherever_descriptors_run_out_the_error_says_so",
+            "sixty_four_workers_under_a_few_processes_are_fewer_workers",
+        ],
+    ),
 ];
 
 /// Why this case cannot be run here, if so.
