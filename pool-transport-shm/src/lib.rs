@@ -14,7 +14,7 @@
 //!
 //! - The segment is an anonymous file without a name in any file system, sealed against being cut short or grown, and
 //!   given to one worker by descriptor. It goes with the last of the two processes.
-//! - Of its 8 MiB only what was used takes memory, and stays: 1 MiB at most where no more than 512 KiB was sent at
+//! - Of its 4 MiB only what was used takes memory, and stays: 1 MiB at most where no more than 512 KiB was sent at
 //!   once.
 //! - What the worker writes is not believed. A control word is loaded once, checked, and the copy used; no reference is
 //!   ever formed to bytes in the segment: they are copied out before anybody looks at them. A worker that scribbles
